@@ -1,0 +1,138 @@
+"""Spec + operator configuration → `Resolved`: everything decided that depends on nothing observed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from sundog_operator.api.types import LLMDeployment, LLMDeploymentSpec
+from sundog_operator.config import Config
+from sundog_operator.core import names, tokens
+from sundog_operator.core.errors import InvalidSpec
+from sundog_operator.core.names import Manifest
+from sundog_operator.core.pod_template import merge_pod_template
+from sundog_operator.core.timeouts import Timeouts, timeouts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """Where the weights come from."""
+
+    uri: str
+    """In full: with its scheme."""
+    claim: str | None = None
+    """Of `pvc://`: the PersistentVolumeClaim."""
+    path: str | None = None
+    """Of `pvc://`: where the model stands inside the pod."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """One LLMDeployment, ready for the builders."""
+
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    spec: LLMDeploymentSpec
+    config: Config
+    model: ModelSource
+    served_name: str
+    image: str
+    gpus: int
+    """Devices of one replica."""
+    revision: str
+    """Hash of all that forces a new engine, eight hexadecimal digits."""
+    timeouts: Timeouts
+    ray_token: str
+    replica_token: str
+
+    @property
+    def token_secret(self) -> str:
+        """Name of the Secret: it holds a hash of its content, so that a Secret by this name is never a wrong one."""
+        return f"{self.name}-token-{names.short_hash(self.ray_token + self.replica_token)}"
+
+    @property
+    def url(self) -> str:
+        """Base URL of the API inside the cluster, as OpenAI clients want it."""
+        host = f"{self.name}.{self.namespace}.svc.{self.config.cluster_domain}"
+        return f"http://{host}:{self.spec.service.port}/v1"
+
+
+def resolve(resource: Manifest, config: Config, master_key: bytes) -> Resolved:
+    """Decide all that the spec and the configuration decide.
+
+    Raises:
+        InvalidSpec: the resource got past the CRD's schema, but nothing can be made of it.
+    """
+    try:
+        parsed = LLMDeployment.model_validate(resource)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InvalidSpec(field, f"{first['msg']}; change it") from None
+    spec, metadata = parsed.spec, parsed.metadata
+    if len(metadata.name) > names.MAX_NAME_LENGTH:
+        raise InvalidSpec("metadata.name", f"has {len(metadata.name)} characters; {names.MAX_NAME_LENGTH} at most")
+    # Merged over the least template, so that a fault is found here and not by a builder.
+    merge_pod_template({"metadata": {"labels": {}}, "spec": {"containers": [{"name": "engine"}]}}, spec.pod_template)
+    ray_token = tokens.ray_token(master_key, metadata.uid)
+    replica_token = tokens.replica_token(master_key, metadata.uid)
+    return Resolved(
+        name=metadata.name,
+        namespace=metadata.namespace,
+        uid=metadata.uid,
+        generation=metadata.generation,
+        spec=spec,
+        config=config,
+        model=_model_source(spec),
+        served_name=spec.model.name or metadata.name,
+        image=spec.engine.image or config.serving_image,
+        gpus=_gpus(spec),
+        revision=_revision(spec, served_name=spec.model.name or metadata.name, secrets=ray_token + replica_token),
+        timeouts=timeouts(spec.request_timeout_seconds),
+        ray_token=ray_token,
+        replica_token=replica_token,
+    )
+
+
+def _model_source(spec: LLMDeploymentSpec) -> ModelSource:
+    try:
+        location = spec.model.location
+    except ValueError as error:
+        raise InvalidSpec("spec.model.uri", str(error)) from None
+    if location.scheme == "hf":
+        return ModelSource(uri=str(location))
+    path = f"{names.MODEL_MOUNT}/{location.path}".rstrip("/")
+    return ModelSource(uri=str(location), claim=location.authority, path=path)
+
+
+def _gpus(spec: LLMDeploymentSpec) -> int:
+    """Count the devices of one replica: every extended resource that ends in `/gpu`, in limits or requests."""
+    amounts = spec.resources.requests | spec.resources.limits
+    return sum(int(amount) for key, amount in amounts.items() if key.endswith("/gpu") and amount.isdigit())
+
+
+def _revision(spec: LLMDeploymentSpec, *, served_name: str, secrets: str) -> str:
+    """Hash what was *written*, not what is rendered from it: an upgrade of the operator must restart no engine."""
+    written = spec.manifest()
+    forming: dict[str, Any] = {
+        field: written.get(field)
+        for field in (
+            "model",
+            "engine",
+            "parallelism",
+            "resources",
+            "nodeSelector",
+            "tolerations",
+            "podTemplate",
+            "requestTimeoutSeconds",  # it stands in Ray's environment and in the pods' grace period
+            "ray",
+        )
+    }
+    forming["servedName"] = served_name
+    forming["secrets"] = secrets
+    return names.short_hash(json.dumps(forming, sort_keys=True))

@@ -1,0 +1,1 @@
+"""The edge to the Kubernetes API: it reads and writes objects, and decides nothing about them."""

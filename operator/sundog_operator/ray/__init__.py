@@ -1,0 +1,1 @@
+"""The edge to the Ray heads: it asks and tells, and decides nothing."""

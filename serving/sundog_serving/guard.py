@@ -1,0 +1,115 @@
+"""What stands between the network and the engine's app, on every replica.
+
+- The deployment's token: pod addresses are reused, so a neighbour's router may knock; it gets 403.
+- Only routes for users pass (`routes`); everything else is 404.
+- Two light answers of its own: how busy the engine is, and what it is.
+- An access log that names route, status and times, and never what was asked.
+"""
+
+import hmac
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from sundog_serving.contract import ENGINE_ROUTE, LOAD_ROUTE, REPLICA_TOKEN_HEADER
+from sundog_serving.engine import ASGIApp, Engine, Message, Receive, Scope, Send
+from sundog_serving.routes import open_route
+
+logger = logging.getLogger("sundog.access")
+
+# Asked for every second or so by machines: not worth a line unless they fail.
+_QUIET: Final = frozenset({"/metrics", "/health", "/ping", LOAD_ROUTE, ENGINE_ROUTE})
+_TOKEN: Final = REPLICA_TOKEN_HEADER.encode()
+
+
+class Guard:
+    """An ASGI app around an engine's ASGI app."""
+
+    def __init__(self, engine: Engine, *, token: str, about: Mapping[str, Any]) -> None:
+        """Guard an engine.
+
+        Args:
+            engine: The engine, which has loaded its model.
+            token: What callers must send in ``x-sundog-replica-token``. Never empty.
+            about: Answered at ``/sundog/engine``.
+        """
+        if not token:
+            raise ValueError("an empty token would let everybody in")
+        self._engine = engine
+        self._app: ASGIApp = engine.app
+        self._token = token.encode()
+        self._about = about
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection, as ASGI says."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif not self._admit(scope):
+            await _refuse(scope, receive, send, status=403, message="This replica is reached through its router only.")
+        elif (path := scope["path"]) == LOAD_ROUTE:
+            await _answer(send, 200, asdict(self._engine.load()))
+        elif path == ENGINE_ROUTE:
+            await _answer(send, 200, self._about)
+        elif route := open_route(path):
+            await self._pass(scope, receive, send, route=route)
+        else:
+            await _refuse(scope, receive, send, status=404, message="There is no such route.")
+
+    def _admit(self, scope: Scope) -> bool:
+        """Check the token, in constant time, and take it off the request: the engine has no use for it."""
+        tokens = [value for name, value in scope["headers"] if name == _TOKEN]
+        scope["headers"] = [(name, value) for name, value in scope["headers"] if name != _TOKEN]
+        return len(tokens) == 1 and hmac.compare_digest(tokens[0], self._token)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, *, route: str) -> None:
+        began = time.monotonic()
+        status = 0
+        first_byte: float | None = None
+        sent = 0
+        outcome = "cut"  # until the last byte is out: the client left, or the engine failed amid the answer
+
+        async def watch(message: Message) -> None:
+            nonlocal status, first_byte, sent, outcome
+            await send(message)
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif message["type"] == "http.response.body":
+                if first_byte is None and message.get("body"):
+                    first_byte = time.monotonic() - began
+                sent += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    outcome = "done"
+
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            if route not in _QUIET or status >= 400:
+                logger.info(
+                    "method=%s route=%s status=%d outcome=%s seconds=%.3f first_byte_seconds=%.3f bytes=%d",
+                    scope.get("method", "WEBSOCKET"),
+                    route,
+                    status,
+                    outcome,
+                    time.monotonic() - began,
+                    -1 if first_byte is None else first_byte,
+                    sent,
+                )
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, *, status: int, message: str) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1008})  # before accepting: the server answers 403
+        return
+    kind = {403: "PermissionDeniedError", 404: "NotFoundError"}[status]
+    await _answer(send, status, {"error": {"message": message, "type": kind, "param": None, "code": status}})
+
+
+async def _answer(send: Send, status: int, document: Mapping[str, Any]) -> None:
+    body = json.dumps(document).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

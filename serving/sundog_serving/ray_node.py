@@ -1,0 +1,98 @@
+"""``ray start`` for Sundog's nodes, in two things other than Ray's own; Ray is pinned exactly, and tests look at both.
+
+A head runs nothing that Sundog does not use. Ray starts by default a Ray Client server (port 10001: code from outside),
+the job API, and dashboard modules for jobs, data, training, events and state, each a process of its own. Sundog needs
+one of them: Serve's REST API. Ray has no option for this.
+
+A worker that is told to end waits for its requests, and not for its head. Ray asks the head to drain the node, and then
+waits until it is empty. Without a head, as when the whole LLMDeployment is deleted, nobody ever says that it is: an
+idle worker would hold its GPU until the drain times out, ten minutes later by default.
+
+    python3 -m sundog_serving.ray_node start …
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from http.client import HTTPConnection
+from typing import Any, Final
+
+from ray._private import ray_constants, services
+from ray._private.node import Node
+from ray.scripts import scripts
+
+from sundog_serving.contract import LOAD_ROUTE, REPLICA_PORT, REPLICA_TOKEN_HEADER, REPLICA_TOKEN_VARIABLE
+
+MODULES: Final = ("ServeHead",)
+IDLE_SECONDS: Final = 10.0
+"""Without a request for so long: the routers have taken the replica out since."""
+_ANSWER_SECONDS: Final = 5.0
+
+
+def main() -> None:
+    """Run Ray's command line."""
+    if "--head" in sys.argv:
+        _leave_out_what_is_not_used()
+    else:
+        _drain_for_requests_only()
+    scripts.main()  # type: ignore[no-untyped-call]
+
+
+def _leave_out_what_is_not_used() -> None:
+    start_process = services.start_ray_process
+
+    def start_less(command: list[str], process_type: str, *args: Any, **kwargs: Any) -> Any:
+        if process_type == ray_constants.PROCESS_TYPE_DASHBOARD:
+            command = [*command, f"--modules-to-load={','.join(MODULES)}"]
+        return start_process(command, process_type, *args, **kwargs)
+
+    services.start_ray_process = start_less
+    # With this, `ray start` believes that the packages of Ray Client are missing and leaves it out.
+    setattr(scripts, "get_ray_client_dependency_error", lambda: ImportError("Ray Client is switched off"))  # noqa: B010
+
+
+def _drain_for_requests_only() -> None:
+    drain = Node._drain_node_before_shutdown  # noqa: SLF001 there is no public one
+
+    def drain_for_requests_only(node: Any) -> None:
+        """Run in the handler of SIGTERM; when it returns, Ray kills what is left on this node."""
+        if ray_constants.PROCESS_TYPE_RAYLET not in getattr(node, "all_processes", {}):
+            return  # the node has not begun
+        now = busy = time.monotonic()
+        deadline = now + ray_constants.RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S
+        # It comes to no end, or to one too early, where the head does not answer.
+        threading.Thread(target=drain, args=(node,), daemon=True).start()
+        while now < deadline and now - busy < IDLE_SECONDS and not _is_drained(node):
+            if _has_requests():
+                busy = now
+            time.sleep(1)
+            now = time.monotonic()
+
+    setattr(Node, "_drain_node_before_shutdown", drain_for_requests_only)  # noqa: B010
+
+
+def _is_drained(node: Any) -> bool:
+    """Whether Ray found that nothing runs here any more: the raylet ends itself then."""
+    return any(kind == ray_constants.PROCESS_TYPE_RAYLET for kind, _ in node.dead_processes())
+
+
+def _has_requests() -> bool:
+    """Whether the replica of this node has requests; one that does not answer may have some."""
+    port = int(os.environ.get("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", REPLICA_PORT))
+    connection = HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
+    try:
+        connection.request("GET", LOAD_ROUTE, headers={REPLICA_TOKEN_HEADER: os.environ[REPLICA_TOKEN_VARIABLE]})
+        load = json.loads(connection.getresponse().read())
+        return bool(load["running"] or load["waiting"])
+    except ConnectionRefusedError:
+        return False  # there is no replica, or none yet
+    except Exception:  # noqa: BLE001 nothing may end the wait before its time
+        return True
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    main()

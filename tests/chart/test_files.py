@@ -1,0 +1,72 @@
+"""What can be said of the chart's files without Helm."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sundog_operator.config import PREFIX, Config
+from tests.chart.rendering import CHART, ROOT
+
+DEPLOYMENT = (CHART / "templates" / "deployment.yaml").read_text()
+
+# Left at their defaults: templates and ports are for an operator outside the cluster, the last for its own start.
+NOT_SET = {
+    "head_url_template",
+    "pod_url_template",
+    "custom_metrics_service_port",
+    "custom_metrics_port",
+    "start_seconds",
+}
+
+
+def test_the_chart_carries_the_generated_crd() -> None:
+    generated = ROOT / "crds" / "sundog.dev_llmdeployments.yaml"
+    assert (CHART / "files" / "llmdeployments.yaml").read_bytes() == generated.read_bytes(), "run: make generate"
+
+
+def test_the_operator_is_told_every_setting_and_no_other() -> None:
+    told = set(re.findall(rf"name: {PREFIX}(\w+)", DEPLOYMENT))
+    known = {field.name.upper() for field in dataclasses.fields(Config)}
+    assert told <= known
+    assert known - told == {name.upper() for name in NOT_SET}
+
+
+def test_defaults_of_chart_and_operator_agree() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    default = Config()
+    assert values["leaseSeconds"] == default.lease_seconds
+    assert values["logLevel"] == default.log_level
+    assert values["clusterDomain"] == default.cluster_domain
+    assert values["workloads"]["imagePullPolicy"] == default.image_pull_policy
+    assert f'value: "{default.http_port}"' in DEPLOYMENT
+
+
+def test_every_value_has_a_schema_and_the_other_way_round() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert set(schema["properties"]) - {"global"} == set(values)
+
+
+def closed(schema: object) -> bool:
+    if isinstance(schema, dict):
+        declared = "properties" in schema and schema.get("type") == "object"
+        return (not declared or schema.get("additionalProperties") is False) and all(map(closed, schema.values()))
+    return not isinstance(schema, list) or all(map(closed, schema))
+
+
+def test_the_schema_refuses_unknown_keys_at_every_depth() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    # An environment variable is Kubernetes' business, and its API server refuses unknown fields.
+    del schema["properties"]["extraEnv"]
+    assert closed(schema)
+
+
+@pytest.mark.parametrize("template", sorted((CHART / "templates").iterdir()), ids=lambda path: path.name)
+def test_no_template_asks_the_cluster_or_draws_lots(template: Path) -> None:
+    text = template.read_text()
+    # Argo CD and Flux render again and again, without a cluster: what differs would be applied for ever.
+    assert not re.search(r"\b(lookup|rand\w+|gen[A-Z]\w+|uuidv4|now|date)\b", "".join(re.findall(r"{{.*?}}", text)))

@@ -1,0 +1,164 @@
+"""What a person would do with kubectl in one namespace, and how to wait for what comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.cluster import Cluster, ClusterError
+
+Manifest = dict[str, Any]
+Manifests = list[Manifest]  # within the class below `list` is its own
+
+WAIT_SECONDS = 420.0
+POLL_SECONDS = 0.5
+TOKENS_PER_SECOND = 20
+# A node of two cores runs several Ray clusters at once: requests small, so that the scheduler lets them.
+SMALL_HEAD = {"head": {"resources": {"requests": {"cpu": "50m", "memory": "256Mi"}}}}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A namespace."""
+
+    cluster: Cluster
+    namespace: str
+
+    def kubectl(self, *arguments: str) -> str:
+        """Run kubectl in the namespace."""
+        return self.cluster.kubectl(f"--namespace={self.namespace}", *arguments)
+
+    def apply(self, name: str, **spec: Any) -> None:
+        """Apply an LLMDeployment; without an engine in the spec it has the fake one."""
+        engine = {"name": "fake", "args": {"tokens-per-second": TOKENS_PER_SECOND}}
+        whole = {
+            "model": {"uri": "hf://acme/fake"},
+            "engine": engine,
+            "requestTimeoutSeconds": 120,
+            "ray": SMALL_HEAD,
+            **spec,
+        }
+        metadata = {"name": name, "namespace": self.namespace}
+        self.cluster.apply(
+            [{"apiVersion": "sundog.dev/v1alpha1", "kind": "LLMDeployment", "metadata": metadata, "spec": whole}]
+        )
+
+    def get(self, kind: str, name: str) -> Manifest:
+        """Read one object."""
+        return dict(json.loads(self.kubectl("get", kind, name, "--output=json")))
+
+    def list(self, kind: str, selector: str = "") -> Manifests:
+        """Read objects of one kind, or of several with commas between."""
+        found = self.kubectl("get", kind, f"--selector={selector}", "--output=json")
+        return list(json.loads(found)["items"])
+
+    def condition(self, name: str, kind: str = "Ready") -> Manifest:
+        """One condition of an LLMDeployment; empty before it has it."""
+        conditions = self.get("llmdeployment", name).get("status", {}).get("conditions", [])
+        return next((dict(c) for c in conditions if c["type"] == kind), {})
+
+    def url(self, name: str) -> str:
+        """Base URL of the API by the Service's cluster address, which the host reaches."""
+        service = self.get("service", name)
+        return f"http://{service['spec']['clusterIP']}:{service['spec']['ports'][0]['port']}/v1"
+
+    def load(self, name: str) -> dict[str, float]:
+        """What the operator says of the load of an LLMDeployment."""
+        operator = ("get", "pods", "--namespace=sundog-system", "--selector=app.kubernetes.io/name=sundog-operator")
+        address = self.cluster.kubectl(*operator, "--output=jsonpath={.items[0].status.podIP}")
+        with urllib.request.urlopen(f"http://{address}:8080/loads/{self.namespace}/{name}", timeout=30) as answer:
+            return dict(json.load(answer))
+
+    def pods(self, name: str, component: str) -> Manifests:
+        """Pods of one component that were not told to end."""
+        selector = f"sundog.dev/llmdeployment={name},sundog.dev/component={component}"
+        return [pod for pod in self.list("pods", selector) if "deletionTimestamp" not in pod["metadata"]]
+
+    def delete_pod(self, pod: Manifest) -> None:
+        """Delete a pod as `kubectl delete pod` does, without waiting for it to be gone."""
+        self.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
+
+    def evict(self, pod: Manifest) -> bool:
+        """Ask for a pod's eviction as `kubectl drain` does; False: a budget allows none now."""
+        name = pod["metadata"]["name"]
+        eviction = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": self.namespace},
+        }
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{name}/eviction"
+        try:
+            self.cluster.kubectl("create", "--raw", path, "--filename=-", stdin=json.dumps(eviction))
+        except ClusterError as error:
+            if "disruption budget" in str(error):
+                return False
+            raise
+        return True
+
+    async def until(self, what: str, holds: Callable[[], bool], *, seconds: float = WAIT_SECONDS) -> None:
+        """Wait for a condition; when it does not come, say what there is instead."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while not await asyncio.to_thread(holds):
+            if loop.time() > end:
+                raise AssertionError(f"not within {seconds:g} s: {what}\n{self.story()}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def until_ready(self, name: str, *, replicas: int) -> None:
+        """Wait for Ready=True with so many replicas, of the present generation."""
+
+        def holds() -> bool:
+            found = self.get("llmdeployment", name)
+            status = found.get("status", {})
+            return (
+                status.get("observedGeneration") == found["metadata"]["generation"]
+                and status.get("readyReplicas", 0) == status.get("replicas", 0) == replicas
+                and self.condition(name).get("status") == "True"
+            )
+
+        await self.until(f"{name} Ready with {replicas} replicas", holds)
+
+    async def until_reason(self, name: str, reason: str, *, seconds: float = WAIT_SECONDS) -> str:
+        """Wait for a reason of Ready and give its message."""
+        await self.until(f"{name}: Ready says {reason}", lambda: self._reason(name) == reason, seconds=seconds)
+        return str(self.condition(name)["message"])
+
+    def _reason(self, name: str) -> str:
+        return str(self.condition(name).get("reason"))
+
+    def story(self) -> str:
+        """What a person would look at first when something does not come."""
+        parts = [
+            self.kubectl("get", "llmdeployments", "--output=wide"),
+            self.kubectl("get", "pods", "--output=wide"),
+            self.kubectl("get", "events", "--sort-by=.lastTimestamp")[-3000:],
+        ]
+        return "\n".join(parts)
+
+    def report(self) -> None:
+        """Keep the story of the namespace beside the cluster's logs where `SUNDOG_E2E_STORIES` names a folder."""
+        if folder := os.environ.get("SUNDOG_E2E_STORIES"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            Path(folder, f"{self.namespace}.txt").write_text(self.story())
+
+
+def post(url: str, body: Manifest, *, seconds: float = 120.0) -> Manifest:
+    """POST JSON, answer JSON; without a proxy that the machine may have set.
+
+    Raises:
+        AssertionError: the answer is no success; its body is the message.
+    """
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers={"content-type": "application/json"})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=seconds) as answer:
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as error:
+        raise AssertionError(f"{error.code}: {error.read().decode(errors='replace')}") from error

@@ -1,0 +1,116 @@
+"""Apply, serve, scale, lose parts, delete: with the fake engine in real pods of a real kubelet."""
+
+from __future__ import annotations
+
+import asyncio
+
+import openai
+
+from tests.e2e.site import TOKENS_PER_SECOND, Site, post
+from tests.load.client import requests, streams
+
+OWNED_KINDS = (
+    "deployments,replicasets,pods,services,configmaps,serviceaccounts,secrets,persistentvolumeclaims,"
+    "networkpolicies,poddisruptionbudgets"
+)
+
+
+async def test_apply_then_ready_then_every_user_route_answers(site: Site) -> None:
+    site.apply("first")
+    site.kubectl("wait", "--for=condition=Ready", "llmdeployment/first", "--timeout=420s")
+    url = site.url("first")
+    async with openai.AsyncOpenAI(base_url=url, api_key="none") as client:
+        assert [model.id async for model in client.models.list()] == ["first"]
+        chat = await client.chat.completions.create(
+            model="first", messages=[{"role": "user", "content": "hi"}], max_tokens=3
+        )
+        assert chat.choices[0].message.content == "tok0 tok1 tok2"
+        parts = await client.chat.completions.create(
+            model="first", messages=[{"role": "user", "content": "hi"}], max_tokens=3, stream=True
+        )
+        assert "".join([part.choices[0].delta.content or "" async for part in parts]) == "tok0 tok1 tok2"
+        text = await client.completions.create(model="first", prompt="hi", max_tokens=2)
+        assert text.choices[0].text.split() == ["tok0", "tok1"]
+    assert site.get("llmdeployment", "first")["status"]["url"].endswith("/v1")
+
+
+async def test_scale_1_3_1_under_50_streams_of_30_s_cuts_none(site: Site) -> None:
+    site.apply("scaled")
+    await site.until_ready("scaled", replicas=1)
+    url = site.url("scaled")
+    async with streams(url, model="scaled", count=50, seconds=30, rate=TOKENS_PER_SECOND) as outcome:
+        site.kubectl("scale", "llmdeployment/scaled", "--replicas=3")
+        await site.until_ready("scaled", replicas=3)
+        await asyncio.sleep(30)  # so that every stream there is was placed with three replicas up
+        load = await asyncio.to_thread(site.load, "scaled")
+        site.kubectl("scale", "llmdeployment/scaled", "--replicas=1")
+        await site.until_ready("scaled", replicas=1)
+    print(f"\nscale 1→3→1: {outcome}; with three replicas {load}")
+    # A stream that ends is followed by the next, and both routers are asked within a second.
+    assert 40 <= load["ongoing_requests"] <= 55
+    assert load["waiting_requests"] == 0
+    assert 500 < load["tokens_per_second"] < 1200
+    assert not outcome.faults
+    assert outcome.whole >= 100
+
+
+async def test_operator_away_for_two_minutes_and_a_router_pod_deleted_lose_nothing(site: Site) -> None:
+    site.apply("alone", replicas=2)
+    await site.until_ready("alone", replicas=2)
+    url = site.url("alone")
+    operator = "--namespace=sundog-system", "scale", "deployment/sundog-operator"
+    async with (
+        streams(url, model="alone", count=20, seconds=20, rate=TOKENS_PER_SECOND) as long,
+        requests(url, model="alone", per_second=10) as short,
+    ):
+        site.cluster.kubectl(*operator, "--replicas=0")
+        try:
+            await asyncio.sleep(20)
+            site.delete_pod(site.pods("alone", "router")[0])
+            await asyncio.sleep(100)
+        finally:
+            site.cluster.kubectl(*operator, "--replicas=1")
+        await site.until("two routers", lambda: len(site.pods("alone", "router")) == 2)
+    print(f"\noperator away, router deleted: streams {long}; requests {short}")
+    assert not long.faults
+    assert not short.faults
+    site.kubectl("scale", "llmdeployment/alone", "--replicas=1")
+    await site.until_ready("alone", replicas=1)  # the operator is back and at work
+
+
+async def test_a_changed_spec_replaces_the_revision_and_loses_nothing(site: Site) -> None:
+    site.apply("changed")
+    await site.until_ready("changed", replicas=1)
+    url = site.url("changed")
+    before = {pod["metadata"]["uid"] for pod in site.pods("changed", "worker")}
+    async with (
+        streams(url, model="changed", count=10, seconds=15, rate=TOKENS_PER_SECOND) as long,
+        requests(url, model="changed", per_second=5) as short,
+    ):
+        engine = {"name": "fake", "args": {"tokens-per-second": TOKENS_PER_SECOND, "start-delay-seconds": 2}}
+        site.apply("changed", engine=engine)
+        await site.until_ready("changed", replicas=1)
+    print(f"\nchanged spec: streams {long}; requests {short}")
+    assert not long.faults
+    assert not short.faults
+    assert not before & {pod["metadata"]["uid"] for pod in site.pods("changed", "worker")}
+    assert len(site.get("llmdeployment", "changed")["status"]["revisions"]) == 1
+
+
+async def test_zero_replicas_hold_requests_until_there_is_one(site: Site) -> None:
+    site.apply("zero", replicas=0)
+    await site.until_reason("zero", "ScaledToZero")
+    url = site.url("zero")
+    body = {"model": "zero", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+    held = [asyncio.create_task(asyncio.to_thread(post, f"{url}/chat/completions", body)) for _ in range(5)]
+    site.kubectl("scale", "llmdeployment/zero", "--replicas=1")
+    answers = await asyncio.gather(*held)
+    assert [answer["choices"][0]["message"]["content"] for answer in answers] == ["tok0"] * 5
+
+
+async def test_delete_leaves_nothing_and_waits_for_no_drain_of_what_is_idle(site: Site) -> None:
+    site.apply("gone", requestTimeoutSeconds=3600)
+    await site.until_ready("gone", replicas=1)
+    site.kubectl("delete", "llmdeployment", "gone", "--wait=true")
+    selector = "sundog.dev/llmdeployment=gone"
+    await site.until("nothing left", lambda: not site.list(OWNED_KINDS, selector))
