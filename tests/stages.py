@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from asyncio import Event
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from tests.demo.preflight import cache
 
 FOLDER = cache() / "test"
 LONGEST_LINE = 2**24
+LAST_LINES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Outcome:
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    last_lines: tuple[str, ...] = ()
+    """Of its output, when it failed: the reason is not to be looked for among the lines of the others."""
 
 
 async def run(stages: Sequence[Stage]) -> list[Outcome]:
@@ -126,9 +130,11 @@ async def _run(stage: Stage) -> Outcome:
         limit=LONGEST_LINE,
     )
     assert process.stdout
+    last_lines: deque[str] = deque(maxlen=LAST_LINES)
     try:
         async for line in process.stdout:
-            print(f"{stage.target:<14} │ {line.decode(errors='replace').rstrip()}", flush=True)
+            last_lines.append(line.decode(errors="replace").rstrip())
+            print(f"{stage.target:<14} │ {last_lines[-1]}", flush=True)
         code = await process.wait()
     except asyncio.CancelledError:
         await process.communicate()  # Ctrl-C reached it as well
@@ -145,6 +151,7 @@ async def _run(stage: Stage) -> Outcome:
         passed=counted["tests"] - failed - counted["skipped"],
         failed=failed,
         skipped=counted["skipped"],
+        last_lines=tuple(last_lines) if code else (),
     )
 
 
@@ -161,6 +168,9 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     print()
+    for one in outcomes:
+        for line in one.last_lines:
+            print(f"{one.target:<14} │ {line}")
     for one in outcomes:
         print(f"{one.target:<16} {elapsed(one.seconds):>12}  {one.word}")
     passed, failed, skipped = (sum(getattr(one, key) for one in outcomes) for key in ("passed", "failed", "skipped"))

@@ -82,7 +82,7 @@ def install(progress: Progress, *, level: Level, images: bool) -> list[str]:
 
 def _apt_get(arguments: Sequence[str]) -> None:
     done = subprocess.run(
-        ["apt-get", "-qq", *arguments],
+        ["apt-get", "-qq", "--option=DPkg::Lock::Timeout=600", *arguments],
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
         capture_output=True,
         text=True,

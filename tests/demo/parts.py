@@ -12,14 +12,17 @@ from pathlib import Path
 from . import jobs
 from .board import Board, Step
 from .errors import DemoError
+from .preflight import cache
 
 PYTHON = sys.executable
-# A dpkg that was interrupted refuses everything until it is told to finish. Debian's own interpreter is the one of the
-# vLLM environment, also where another python3 stands in front of it in PATH.
+# One at a time: dpkg refuses a second at once, and two stages of the tests begin together. A dpkg that was interrupted
+# refuses everything until it is told to finish. Debian's own interpreter is the one of the vLLM environment, also where
+# another python3 stands in front of it in PATH.
 _PACKAGES = """
 export DEBIAN_FRONTEND=noninteractive
 if command -v apt-get >/dev/null; then
-    dpkg --configure -a || exit
+    mkdir -p "$1" && exec 9>"$1/packages.lock" && flock 9 || exit
+    test -z "$(dpkg --audit)" || dpkg --configure -a || exit
     test -x /usr/bin/python3 || { apt-get -qq update && apt-get -qq install --yes python3; } || exit
 fi
 exec "$0" -m tests.cluster packages
@@ -49,7 +52,7 @@ def command(*words: str) -> Work:
 
 
 PREPARED: dict[str, Part] = {
-    "packages": Part("Debian packages", command("sh", "-c", _PACKAGES, PYTHON)),
+    "packages": Part("Debian packages", command("sh", "-c", _PACKAGES, PYTHON, str(cache()))),
     "programs": Part(
         "Kubernetes, containerd and Helm, from source",
         command(PYTHON, "-m", "tests.demo.programs"),

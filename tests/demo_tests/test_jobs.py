@@ -11,7 +11,7 @@ from rich.console import Console
 from tests.demo import jobs
 from tests.demo.board import Board, Step, elapsed
 from tests.demo.errors import DemoError
-from tests.demo.parts import Part, command, in_order, make
+from tests.demo.parts import PREPARED, Part, command, in_order, make
 
 
 def board() -> tuple[Board, io.StringIO]:
@@ -102,6 +102,15 @@ async def test_the_first_failure_ends_the_others_and_is_told_once(tmp_path: Path
             await make(shown, parts, parts, logs=tmp_path)
     assert "Broken: failed after" in text.getvalue()
     assert "After" not in text.getvalue()
+
+
+async def test_packages_are_prepared_by_several_at_once_as_stages_do_it(tmp_path: Path) -> None:
+    """`dpkg` refuses to run twice at the same time."""
+
+    async def prepare(number: int) -> None:
+        await PREPARED["packages"].make(Step("Packages"), tmp_path / f"{number}.log")
+
+    await asyncio.gather(*(prepare(number) for number in range(4)))
 
 
 def test_needs_come_first() -> None:

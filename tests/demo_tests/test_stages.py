@@ -1,5 +1,6 @@
 """`make test` in small: what is run, what is not, and what is told of it."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,13 @@ async def test_a_stage_whose_need_cannot_be_made_says_why(
     told = await words(Stage("good"), Stage("good", needs=("broken",)), Stage("good"))
     assert told == ["passed", "not run: Broken failed: no room on the disk", "passed"]
     assert "no room on the disk" in capsys.readouterr().err
+
+
+def test_the_last_lines_of_a_failed_stage_stand_above_the_summary(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stages, "STAGES", (Stage("good"), Stage("bad"), Stage("good")))
+    monkeypatch.setattr(sys, "argv", ["stages"])
+    assert stages.main() == 1
+    *_, reason, _make, _first, _second, _third, _sum = capsys.readouterr().out.splitlines()
+    assert reason.endswith("│ broken")
