@@ -68,11 +68,15 @@ test-apiserver: packages  ## tests against a real API server
 
 .PHONY: test-e2e
 test-e2e: images  ## Sundog in real pods, installed by its chart
-	@$(PYTEST) -m e2e tests/e2e
+	@$(PYTEST) -m "e2e and not endurance" tests/e2e
 
 .PHONY: test-node
 test-node: images  ## the rest that needs real pods: the test cluster's node, the images, the demo
 	@$(PYTEST) -m e2e --ignore=tests/e2e
+
+.PHONY: endurance
+endurance: images  ## promises at their full length, in real pods: an hour, not part of make test
+	@$(PYTEST) -m endurance tests/e2e
 
 .PHONY: bench
 bench: environment  ## measure, and print the numbers
