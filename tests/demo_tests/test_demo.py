@@ -82,7 +82,8 @@ def interrupt_at(text: str, *, port: int) -> None:
     assert process.returncode == 130, shown[-1]
 
 
-def test_demo_answers_after_any_interruption_and_again(port: int) -> None:
+def test_demo_answers_after_any_interruption_and_again_under_load_and_leaves_nothing(port: int) -> None:
+    """One story, since each chapter goes on with the cluster and the engine of the one before."""
     for text in ("Debian packages ...", "Kubernetes: API server", "Images into the node ...", "helm upgrade"):
         interrupt_at(text, port=port)
     interrupt_at("kubectl wait", port=port)
@@ -92,17 +93,16 @@ def test_demo_answers_after_any_interruption_and_again(port: int) -> None:
     assert "Paris" in first.stdout
     assert f"http://127.0.0.1:{port}/v1" in first.stdout
 
+    with OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none is needed") as client:
+        assert [model.id for model in client.models.list()] == ["smollm2"]
+
     began = time.monotonic()
     second = demo("up", port=port)
     assert second.returncode == 0
     assert "Paris" in second.stdout
     print(f"the second demo took {time.monotonic() - began:.0f} s")
 
-
-def test_what_the_demo_leaves_can_be_gone_on_with(port: int) -> None:
-    assert demo("up", port=port).returncode == 0
-    with OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none is needed") as client:
-        assert [model.id for model in client.models.list()] == ["smollm2"]
+    second_act(demo("up", port=port, acts=2))
 
     down = demo("down", port=port)
     assert down.returncode == 0
@@ -110,8 +110,8 @@ def test_what_the_demo_leaves_can_be_gone_on_with(port: int) -> None:
         free.bind(("127.0.0.1", port))
 
 
-def test_the_second_act_adds_a_replica_takes_it_away_and_cuts_no_stream(port: int) -> None:
-    shown = demo("up", port=port, acts=2)
+def second_act(shown: subprocess.CompletedProcess[str]) -> None:
+    """The autoscaler adds a replica and takes it away, and no stream is cut."""
     assert shown.returncode == 0
     assert "2 asked, 2 ready" in shown.stdout
     assert "replicas 1 → 2 by HorizontalPodAutoscaler: ongoing_requests is " in shown.stdout
