@@ -70,9 +70,10 @@ async def connect() -> Connection:
         KubeError: neither a KUBECONFIG nor a service account can be used.
     """
     configuration = Configuration()
+    files = os.environ.get("KUBECONFIG")  # the library knows the one of the time when it was imported
     try:
-        if os.environ.get("KUBECONFIG") or "KUBERNETES_SERVICE_HOST" not in os.environ:
-            await kubernetes_config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        if files or "KUBERNETES_SERVICE_HOST" not in os.environ:
+            await kubernetes_config.load_kube_config(files or None, client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except (kubernetes_config.ConfigException, OSError) as error:

@@ -1,14 +1,22 @@
-"""An operator as a process of its own."""
+"""An operator as a process of its own, which begins where its imports end.
+
+They take a second of a processor, and the tests start some three hundred operators. Python's fork server imports them
+once. That `python -m sundog_operator` runs whole is seen in the images, by the bench and end to end.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
 import json
+import multiprocessing
 import os
 import signal
 import sys
+import warnings
+from collections.abc import Mapping
 from contextlib import suppress
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +25,31 @@ from aiohttp.test_utils import unused_port
 
 from tests.apiserver.operator.world import until
 
-ROOT = Path(__file__).parents[3]
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
+FORKS = multiprocessing.get_context("forkserver")
+# pytest is what runs here, and what multiprocessing would import again in each process.
+FORKS.set_forkserver_preload(["sundog_operator.__main__", "tests.apiserver.operator.process", "pytest"])
 
 
-def end_with_the_test() -> None:
-    """Let the kernel end this process when the test's is killed."""
+def _run(environment: Mapping[str, str], log: Path) -> None:
+    """Become the operator."""
+    # The fork server ends with the test's process, however that ends.
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(log.parent)
+    with log.open("ab") as output, Path(os.devnull).open("rb") as nothing:
+        for number, file in enumerate((nothing, output, output)):
+            os.dup2(file.fileno(), number)
+    warnings.simplefilter("error")
+    from sundog_operator.__main__ import main  # noqa: PLC0415 of the fork server, not of the tests
+
+    sys.exit(main())
 
 
 class Operator:
-    """`python -m sundog_operator`, with its log in a file."""
+    """The operator, with its log in a file."""
 
     def __init__(self, *, kubeconfig: Path, folder: Path, name: str = "operator-0", **settings: str) -> None:
         self.name = name
@@ -37,51 +58,47 @@ class Operator:
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
-            "PYTHONPATH": str(ROOT / "operator"),
             "KUBECONFIG": str(kubeconfig),
             "SUNDOG_HTTP_PORT": str(self.http_port),
             "SUNDOG_IDENTITY": name,
             **{f"SUNDOG_{key.upper()}": value for key, value in settings.items()},
         }
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: ForkServerProcess | None = None
 
     async def start(self) -> None:
         """Start it; it may take seconds until it does something."""
-        with self.log_file.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-W",
-                "error",
-                "-m",
-                "sundog_operator",
-                env=self._environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.log_file.parent,
-                preexec_fn=end_with_the_test,
-            )
+        self.log_file.touch()
+        self._process = FORKS.Process(target=_run, args=(self._environment, self.log_file))
+        await asyncio.to_thread(self._process.start)
 
     @property
     def pid(self) -> int:
         assert self._process
+        assert self._process.pid
         return self._process.pid
 
     @property
     def running(self) -> bool:
-        return self._process is not None and self._process.returncode is None
+        return self._process is not None and self._process.is_alive()
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, if it lives."""
-        assert self._process
         if self.running:
             with suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                os.kill(self.pid, number)
 
     async def ended(self, seconds: float = 30.0) -> int:
         """Wait for its end; gives its exit code."""
         assert self._process
-        return await asyncio.wait_for(self._process.wait(), seconds)
+        loop, gone = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._process.sentinel, gone.set)
+        try:
+            await asyncio.wait_for(gone.wait(), seconds)
+        finally:
+            loop.remove_reader(self._process.sentinel)
+        self._process.join()
+        assert self._process.exitcode is not None
+        return self._process.exitcode
 
     async def stop(self) -> int:
         """Ask it to end; gives its exit code."""
