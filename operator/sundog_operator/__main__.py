@@ -52,7 +52,7 @@ def main() -> int:
         return 2
     try:
         asyncio.run(_Operator(config).run())
-    except (CannotStart, KubeError, LeaseLost, OSError) as error:
+    except (CannotStart, KubeError, LeaseLost, NotLeading, OSError) as error:
         log.critical(str(error))
         return 1
     return 0
@@ -172,23 +172,23 @@ class _Operator:
         try:
             await leader.acquire()
             log.info("leading", identity=leader.identity)
-            key = await self._patiently(lambda: master_key.read_or_create(client, self._config.namespace))
-            registration = Registration(client, self._config, master_key=key, on_change=self._look_at_all)
-            controller = self._controller = Controller(
-                config=self._config,
-                store=self._store,
-                client=client,
-                heads=heads,
-                meter=meter,
-                master_key=key,
-                observer=self._metrics,
-                custom_metrics_trouble=lambda: registration.trouble,
-            )
-            await _until_one_ends(leader.keep(), self._pass_over_all(controller, registration))
+            await _until_one_ends(leader.keep(), self._pass_over_all(client, heads, meter))
         finally:
             await leader.release()
 
-    async def _pass_over_all(self, controller: Controller, registration: Registration) -> None:
+    async def _pass_over_all(self, client: Client, heads: HeadClient, meter: Meter) -> None:
+        key = await self._patiently(lambda: master_key.read_or_create(client, self._config.namespace))
+        registration = Registration(client, self._config, master_key=key, on_change=self._look_at_all)
+        controller = self._controller = Controller(
+            config=self._config,
+            store=self._store,
+            client=client,
+            heads=heads,
+            meter=meter,
+            master_key=key,
+            observer=self._metrics,
+            custom_metrics_trouble=lambda: registration.trouble,
+        )
         await registration.look()
         self._look_at_all()
         await _until_one_ends(registration.keep(), self._queue.run(), controller.watch_for_demand(self._queue.add))

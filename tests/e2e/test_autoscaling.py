@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
+import pytest
+
 from tests.e2e.site import TOKENS_PER_SECOND, Manifest, Site
 from tests.load.arrivals import Arrival, paced, steady
 from tests.load.client import Client, Target, load, streams
@@ -62,6 +64,16 @@ async def applied_from_git(site: Site, name: str, **spec: Any) -> AsyncIterator[
 
 async def test_200_streams_survive_an_autoscaler_that_goes_from_1_to_4_and_back(site: Site) -> None:
     """A GitOps manager applies the manifest all the time: it and the autoscaler do not undo each other's work."""
+    await rise_and_fall(site, times=1, seconds=0)
+
+
+@pytest.mark.endurance
+async def test_five_minutes_beside_a_gitops_manager_and_three_waves_of_200_streams_lose_nothing(site: Site) -> None:
+    await rise_and_fall(site, times=3, seconds=300)
+
+
+async def rise_and_fall(site: Site, *, times: int, seconds: float) -> None:
+    """Let the load rise and fall so often, and go on for so long, while a GitOps manager applies every 5 s."""
     engine = {"name": "fake", "args": {"tokens-per-second": SLOW}}
     autoscaling = {"maxReplicas": 4, "metrics": average(50), "behavior": QUICK}
     spec = {"engine": engine, "autoscaling": autoscaling}
@@ -70,39 +82,62 @@ async def test_200_streams_survive_an_autoscaler_that_goes_from_1_to_4_and_back(
     await until_active(site, "elastic", "Scaling")
     url = site.url("elastic")
     async with applied_from_git(site, "elastic", **spec):
-        began = time.time()
-        async with streams(url, model="elastic", count=200, seconds=60, rate=SLOW) as outcome:
-            await site.until_ready("elastic", replicas=4)
-            up = next(each for each in decisions(site, "elastic") if each["to"] > 1)
-            took = datetime.fromisoformat(up["time"]).timestamp() - began
-            print(f"\nfirst decision {took:.0f} s after 200 streams began to open (over 10 s): {up}")
-            # Each replica may have as many as there are: the way down begins while 200 streams are under way.
-            autoscaling["metrics"] = average(400)
-            await site.until("one replica is asked for", lambda: decisions(site, "elastic")[-1]["to"] == 1)
-        await site.until_ready("elastic", replicas=1)
-    down = [each for each in decisions(site, "elastic") if each["to"] < each["from"]]
-    print(f"1→4→1 under 200 streams of 60 s: {outcome}; down: {[(d['from'], d['to'], d['victims']) for d in down]}")
-    assert not outcome.faults
-    assert outcome.whole >= 200
-    assert all(each["who"] == "HorizontalPodAutoscaler" for each in decisions(site, "elastic")[1:])
-    assert len({pod for each in down for pod in each["victims"]}) == 3
+        start = time.monotonic()
+        for _ in range(times):
+            autoscaling["metrics"] = average(50)
+            began = time.time()
+            async with streams(url, model="elastic", count=200, seconds=60, rate=SLOW) as outcome:
+                await site.until_ready("elastic", replicas=4)
+                up = next(each for each in decisions(site, "elastic") if _seconds(each) >= began - 1 and each["to"] > 1)
+                print(
+                    f"\nfirst decision {_seconds(up) - began:.0f} s after 200 streams began to open (over 10 s): {up}"
+                )
+                # Each replica may have as many as there are: the way down begins while 200 streams are under way.
+                autoscaling["metrics"] = average(400)
+                await site.until("one replica is asked for", lambda: decisions(site, "elastic")[-1]["to"] == 1)
+            await site.until_ready("elastic", replicas=1)
+            wave = [each for each in decisions(site, "elastic") if _seconds(each) >= began - 1]
+            down = [each for each in wave if each["to"] < each["from"]]
+            steps = [(each["from"], each["to"], each["victims"]) for each in down]
+            print(f"1→4→1 under 200 streams of 60 s: {outcome}; down: {steps}")
+            assert not outcome.faults
+            assert outcome.whole >= 200
+            assert all(each["who"] == "HorizontalPodAutoscaler" for each in wave)
+            assert len({pod for each in down for pod in each["victims"]}) == 3
+        settled = len(decisions(site, "elastic")), decisions(site, "elastic")[-1]
+        await asyncio.sleep(max(0.0, seconds - (time.monotonic() - start)))
+        assert (len(decisions(site, "elastic")), decisions(site, "elastic")[-1]) == settled
+
+
+def _seconds(decision: dict[str, Any]) -> float:
+    return datetime.fromisoformat(decision["time"]).timestamp()
 
 
 async def test_200_streams_survive_the_eviction_of_every_worker(site: Site) -> None:
     """One after the other, as `kubectl drain` does it."""
+    await evict_all(site, times=1)
+
+
+@pytest.mark.endurance
+async def test_200_streams_survive_three_evictions_of_every_worker(site: Site) -> None:
+    await evict_all(site, times=3)
+
+
+async def evict_all(site: Site, *, times: int) -> None:
     site.apply("moved", engine={"name": "fake", "args": {"tokens-per-second": SLOW}}, replicas=3)
     await site.until_ready("moved", replicas=3)
     url = site.url("moved")
-    workers = site.pods("moved", "worker")
     async with streams(url, model="moved", count=200, seconds=60, rate=SLOW) as outcome:
-        for pod in workers:
-            await site.until("the budget allows an eviction", lambda pod=pod: site.evict(pod))  # type: ignore[misc]
-        await site.until_ready("moved", replicas=3)
-    print(f"\nevery worker evicted under 200 streams of 60 s: {outcome}")
+        for _ in range(times):
+            workers = site.pods("moved", "worker")
+            for pod in workers:
+                await site.until("the budget allows an eviction", lambda pod=pod: site.evict(pod))  # type: ignore[misc]
+            await site.until_ready("moved", replicas=3)
+            old = {pod["metadata"]["uid"] for pod in workers}
+            assert not old & {pod["metadata"]["uid"] for pod in site.pods("moved", "worker")}
+    print(f"\nevery worker evicted {times} times under 200 streams of 60 s: {outcome}")
     assert not outcome.faults
     assert outcome.whole >= 200
-    old = {pod["metadata"]["uid"] for pod in workers}
-    assert not old & {pod["metadata"]["uid"] for pod in site.pods("moved", "worker")}
 
 
 async def test_at_zero_as_many_are_held_as_may_be_and_all_of_them_answered(site: Site) -> None:

@@ -79,6 +79,8 @@ class Killer:
     async def has_settled(self) -> bool:
         """Whether the operator that lives has looked and found nothing to do, and nothing was written for a while."""
         assert self._operator
+        if not self._operator.running:
+            await self.start()  # on a busy machine it may lose a Lease of 2 s; a kubelet would start it again
         last = max((seen.at for seen in self._proxy.writes), default=0.0)
         unchanged = await self._operator.metric('sundog_passes_total{result="unchanged"}')
         return unchanged >= 1 and time.monotonic() - last > QUIET_SECONDS
