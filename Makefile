@@ -64,7 +64,11 @@ test-vllm: vllm-environment  ## tests against the real engine, on CPUs
 
 .PHONY: test-apiserver
 test-apiserver: packages  ## tests against a real API server
-	@$(PYTEST) -m "apiserver and not e2e"
+	@$(PYTEST) -m "apiserver and not (e2e or patient)"
+
+.PHONY: test-patient
+test-patient: packages  ## those of them that wait more than they work: an idle operator, a lost Lease, an outage
+	@$(PYTEST) -m "apiserver and patient"
 
 .PHONY: test-e2e
 test-e2e: images  ## Sundog in real pods, installed by its chart

@@ -9,7 +9,7 @@ import pytest
 from tests.apiserver.operator.conftest import Place, llm_deployment
 from tests.apiserver.operator.world import until
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.apiserver, pytest.mark.patient, pytest.mark.timeout(1200)]
 
 RESOURCES = 100
 IDLE_SECONDS = 120

@@ -16,7 +16,7 @@ from tests.apiserver.operator.process import Operator
 from tests.apiserver.operator.proxy import Proxy, Seen
 from tests.apiserver.operator.world import until
 
-pytestmark = pytest.mark.apiserver
+pytestmark = [pytest.mark.apiserver, pytest.mark.patient]
 
 
 @dataclass(slots=True)

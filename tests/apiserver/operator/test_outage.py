@@ -13,7 +13,7 @@ from tests.apiserver.operator.conftest import Place, llm_deployment
 from tests.apiserver.operator.proxy import Cut, Seen
 from tests.apiserver.operator.world import differences, until
 
-pytestmark = pytest.mark.apiserver
+pytestmark = [pytest.mark.apiserver, pytest.mark.patient]
 
 AWAY_SECONDS = 25.0
 """Longer than the Lease holds."""
