@@ -4,26 +4,35 @@ A head runs nothing that Sundog does not use. Ray starts by default a Ray Client
 the job API, and dashboard modules for jobs, data, training, events and state, each a process of its own. Sundog needs
 one of them: Serve's REST API. Ray has no option for this.
 
-A worker that is told to end waits for its requests, and not for its head. Ray asks the head to drain the node, and then
-waits until it is empty. Without a head, as when the whole LLMDeployment is deleted, nobody ever says that it is: an
-idle worker would hold its GPU until the drain times out, ten minutes later by default.
+A worker that is told to end waits for its successor and its requests, and not for its head. Ray asks the head to drain
+the node, and then waits until it is empty: Serve starts another replica elsewhere, sends requests to this one until
+that one runs, and stops this one then. Without a head, as when the whole LLMDeployment is deleted, nobody ever says
+that the node is empty: an idle worker would hold its GPU until the drain times out, twenty minutes later by default.
 
     python3 -m sundog_serving.ray_node start …
 """
 
 import json
 import os
+import socket
 import sys
 import threading
 import time
-from http.client import HTTPConnection
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import Any, Final
 
 from ray._private import ray_constants, services
 from ray._private.node import Node
 from ray.scripts import scripts
 
-from sundog_serving.contract import LOAD_ROUTE, REPLICA_PORT, REPLICA_TOKEN_HEADER, REPLICA_TOKEN_VARIABLE
+from sundog_serving.contract import (
+    HEALTH_ROUTE,
+    LOAD_ROUTE,
+    REPLICA_PORT,
+    REPLICA_TOKEN_HEADER,
+    REPLICA_TOKEN_VARIABLE,
+)
 
 MODULES: Final = ("ServeHead",)
 IDLE_SECONDS: Final = 10.0
@@ -65,7 +74,7 @@ def _drain_for_requests_only() -> None:
         # It comes to no end, or to one too early, where the head does not answer.
         threading.Thread(target=drain, args=(node,), daemon=True).start()
         while now < deadline and now - busy < IDLE_SECONDS and not _is_drained(node):
-            if _has_requests():
+            if _has_requests() or (_takes_requests() and _has_head()):
                 busy = now
             time.sleep(1)
             now = time.monotonic()
@@ -78,20 +87,44 @@ def _is_drained(node: Any) -> bool:
     return any(kind == ray_constants.PROCESS_TYPE_RAYLET for kind, _ in node.dead_processes())
 
 
+def _takes_requests() -> bool:
+    """Whether Serve has not stopped the replica of this node yet: its successor does not run."""
+    try:
+        with _ask(HEALTH_ROUTE) as answer:
+            return answer.status == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return False
+
+
+def _has_head() -> bool:
+    """Whether there is a head that may start a successor."""
+    host, _, port = next(word.partition("=")[2] for word in sys.argv if word.startswith("--address=")).rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
 def _has_requests() -> bool:
     """Whether the replica of this node has requests; one that does not answer may have some."""
-    port = int(os.environ.get("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", REPLICA_PORT))
-    connection = HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
     try:
-        connection.request("GET", LOAD_ROUTE, headers={REPLICA_TOKEN_HEADER: os.environ[REPLICA_TOKEN_VARIABLE]})
-        load = json.loads(connection.getresponse().read())
+        with _ask(LOAD_ROUTE) as answer:
+            load = json.loads(answer.read())
         return bool(load["running"] or load["waiting"])
     except ConnectionRefusedError:
         return False  # there is no replica, or none yet
     except Exception:  # noqa: BLE001 nothing may end the wait before its time
         return True
-    finally:
-        connection.close()
+
+
+def _ask(route: str) -> HTTPResponse:
+    port = int(os.environ.get("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT", REPLICA_PORT))
+    connection = HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
+    connection.request(
+        "GET", route, headers={REPLICA_TOKEN_HEADER: os.environ[REPLICA_TOKEN_VARIABLE], "Connection": "close"}
+    )
+    return connection.getresponse()  # it is closed with its answer
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.site import TOKENS_PER_SECOND, Manifest, Site
 from tests.load.arrivals import Arrival, paced, steady
-from tests.load.client import Client, Target, load, streams
+from tests.load.client import Client, Target, load, requests, streams
 from tests.load.outcome import Fault
 
 SLOW = 5
@@ -138,6 +138,33 @@ async def evict_all(site: Site, *, times: int) -> None:
     print(f"\nevery worker evicted {times} times under 200 streams of 60 s: {outcome}")
     assert not outcome.faults
     assert outcome.whole >= 200
+
+
+async def test_an_evicted_replica_serves_until_its_successor_does(site: Site) -> None:
+    """The only one there is: nobody waits for the model to load elsewhere."""
+    delay = 20.0
+    args = {"tokens-per-second": TOKENS_PER_SECOND, "start-delay-seconds": delay}
+    site.apply("only", engine={"name": "fake", "args": args})
+    await site.until_ready("only", replicas=1)
+    (before,) = site.pods("only", "worker")
+    async with (
+        streams(site.url("only"), model="only", count=10, seconds=30, rate=TOKENS_PER_SECOND) as long,
+        requests(site.url("only"), model="only", per_second=5) as short,
+    ):
+        assert site.evict(before)
+        await site.until("another worker", lambda: _uids(site, "only") not in (set(), {before["metadata"]["uid"]}))
+        await site.until_ready("only", replicas=1)
+        gone = f"pod/{before['metadata']['name']}"
+        await asyncio.to_thread(site.kubectl, "wait", "--for=delete", gone, "--timeout=300s")
+    waited = max(record.time_to_first_token or 0.0 for record in short.records)
+    print(f"\nevicted: streams {long}; requests {short}; longest wait for a first token {waited:.1f} s")
+    assert not long.faults
+    assert not short.faults
+    assert waited < delay / 2
+
+
+def _uids(site: Site, name: str) -> set[str]:
+    return {pod["metadata"]["uid"] for pod in site.pods(name, "worker")}
 
 
 async def test_at_zero_as_many_are_held_as_may_be_and_all_of_them_answered(site: Site) -> None:

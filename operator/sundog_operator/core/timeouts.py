@@ -2,7 +2,8 @@
 
 The order is what keeps a stream whole: whoever stops first must wait for whoever stops last. A replica that drains is
 given up by Serve after `serve_graceful_shutdown`, a Ray node that was told to end waits `ray_drain` for its replicas,
-and the kubelet kills what is left after `worker_grace`.
+and the kubelet kills what is left after `worker_grace`. Serve stops the replica of such a node when its successor runs,
+or when only `serve_graceful_shutdown` is left of `ray_drain`: it has `move` for the successor to load.
 """
 
 from __future__ import annotations
@@ -11,6 +12,11 @@ from dataclasses import dataclass
 
 PRE_STOP_SECONDS = 10
 """A router goes on accepting for so long after its pod was told to end: kube-proxy on every node must hear of it."""
+
+MOVE_SECONDS = 600
+"""How long a replica whose pod was told to end, as by `kubectl drain`, serves on while its successor loads elsewhere: a
+large model from a disk takes minutes. It goes as soon as the successor runs; only where that finds no place is it all
+used up, and the drain of the node takes so much longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +44,8 @@ def timeouts(request_timeout_seconds: int) -> Timeouts:
     return Timeouts(
         request=request,
         serve_graceful_shutdown=request + 15,
-        ray_drain=request + 30,
-        worker_grace=request + 60,
+        ray_drain=request + 30 + MOVE_SECONDS,
+        worker_grace=request + 60 + MOVE_SECONDS,
         router_hard_stop=request + 15,
         router_grace=request + PRE_STOP_SECONDS + 30,
     )

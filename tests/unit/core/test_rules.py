@@ -15,7 +15,7 @@ from sundog_operator.core.errors import InvalidSpec
 from sundog_operator.core.events import transitions
 from sundog_operator.core.resolve import Resolved, resolve
 from sundog_operator.core.serve_config import is_deployed, serve_config
-from sundog_operator.core.timeouts import timeouts
+from sundog_operator.core.timeouts import MOVE_SECONDS, timeouts
 from tests.unit.core.world import MASTER_KEY, resource
 
 CONTAINER = {"name": "engine"}
@@ -30,6 +30,7 @@ def test_whoever_stops_first_waits_for_whoever_stops_last(longest: int) -> None:
     times = timeouts(longest)
     assert longest == times.request
     assert times.request < times.serve_graceful_shutdown < times.ray_drain < times.worker_grace
+    assert times.ray_drain - times.serve_graceful_shutdown > MOVE_SECONDS  # Serve keeps a replica that moves until then
     assert times.request < times.router_hard_stop < times.router_grace - times.pre_stop
 
 
