@@ -19,6 +19,10 @@ HEALTH_ROUTE: Final = "/-/healthz"
 LOAD_ROUTE: Final = "/sundog/load"
 ENGINE_ROUTE: Final = "/sundog/engine"
 
+GIVEN_BACK: Final = 425
+"""Status (Too Early) of a request that this replica cannot answer any more and of which it has answered nothing: the
+router sends it to another. No engine uses it."""
+
 REPLICA_TOKEN_HEADER: Final = "x-sundog-replica-token"  # noqa: S105 the header's name, not a token
 REPLICA_TOKEN_VARIABLE: Final = "SUNDOG_REPLICA_TOKEN"  # noqa: S105 likewise
 CONTAINER_LOG_VARIABLE: Final = "SUNDOG_CONTAINER_LOG"

@@ -3,6 +3,7 @@
 - The deployment's token: pod addresses are reused, so a neighbour's router may knock; it gets 403.
 - Only routes for users pass (`routes`); everything else is 404.
 - Two light answers of its own: how busy the engine is, and what it is.
+- What an engine that died has not begun to answer is given back: the router sends it to another replica.
 - An access log that names route, status and times, and never what was asked.
 """
 
@@ -10,12 +11,14 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
+from http import HTTPStatus
 from typing import Any, Final
 
-from sundog_serving.contract import ENGINE_ROUTE, LOAD_ROUTE, REPLICA_TOKEN_HEADER
+from sundog_serving.contract import ENGINE_ROUTE, GIVEN_BACK, LOAD_ROUTE, REPLICA_TOKEN_HEADER
 from sundog_serving.engine import ASGIApp, Engine, Message, Receive, Scope, Send
+from sundog_serving.errors import EngineDeadError
 from sundog_serving.routes import open_route
 
 logger = logging.getLogger("sundog.access")
@@ -23,6 +26,7 @@ logger = logging.getLogger("sundog.access")
 # Asked for every second or so by machines: not worth a line unless they fail.
 _QUIET: Final = frozenset({"/metrics", "/health", "/ping", LOAD_ROUTE, ENGINE_ROUTE})
 _TOKEN: Final = REPLICA_TOKEN_HEADER.encode()
+_STREAMED_ERROR: Final = b'data: {"error"'
 
 
 class Guard:
@@ -65,38 +69,83 @@ class Guard:
         return len(tokens) == 1 and hmac.compare_digest(tokens[0], self._token)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, *, route: str) -> None:
-        began = time.monotonic()
-        status = 0
-        first_byte: float | None = None
-        sent = 0
-        outcome = "cut"  # until the last byte is out: the client left, or the engine failed amid the answer
-
-        async def watch(message: Message) -> None:
-            nonlocal status, first_byte, sent, outcome
-            await send(message)
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            elif message["type"] == "http.response.body":
-                if first_byte is None and message.get("body"):
-                    first_byte = time.monotonic() - began
-                sent += len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    outcome = "done"
-
+        answer = _Answer(send, is_dead=lambda: self._is_dead(scope))
         try:
-            await self._app(scope, receive, watch)
+            await self._app(scope, receive, answer.send)
+        except Exception as error:
+            if answer.begun or not (isinstance(error, _GivenBack) or await self._is_dead(scope)):
+                raise
+            answer.status, answer.outcome = GIVEN_BACK, "given-back"
+            await _answer(send, GIVEN_BACK, {"error": {"message": "The engine of this replica died."}})
         finally:
-            if route not in _QUIET or status >= 400:
+            if route not in _QUIET or answer.status >= HTTPStatus.BAD_REQUEST:
                 logger.info(
                     "method=%s route=%s status=%d outcome=%s seconds=%.3f first_byte_seconds=%.3f bytes=%d",
                     scope.get("method", "WEBSOCKET"),
                     route,
-                    status,
-                    outcome,
-                    time.monotonic() - began,
-                    -1 if first_byte is None else first_byte,
-                    sent,
+                    answer.status,
+                    answer.outcome,
+                    time.monotonic() - answer.began,
+                    -1 if answer.first_byte is None else answer.first_byte,
+                    answer.bytes,
                 )
+
+    async def _is_dead(self, scope: Scope) -> bool:
+        """Whether a request failed because there is no engine any more; only such a one does another replica repeat."""
+        if scope.get("method") != "POST":
+            return False
+        try:
+            await self._engine.check()
+        except EngineDeadError:
+            return True
+        return False
+
+
+def _is_bad_news(status: int, body: bytes) -> bool:
+    """Whether an answer, by its beginning, tells a failure of the engine."""
+    return status >= HTTPStatus.INTERNAL_SERVER_ERROR or body.startswith(_STREAMED_ERROR)
+
+
+class _GivenBack(Exception):  # noqa: N818 it is what becomes of a request
+    """Another replica shall answer."""
+
+
+class _Answer:
+    """Passes an answer on, and counts it. Its beginning waits for something to say: until then another could answer."""
+
+    def __init__(self, send: Send, *, is_dead: Callable[[], Awaitable[bool]]) -> None:
+        self._send = send
+        self._is_dead = is_dead
+        self._start: Message | None = None
+        self.began = time.monotonic()
+        self.begun = False
+        self.status = 0
+        self.first_byte: float | None = None
+        self.bytes = 0
+        self.outcome = "cut"  # until the last byte is out: the client left, or the engine failed amid the answer
+
+    async def send(self, message: Message) -> None:
+        """Take a message of the engine's app.
+
+        Raises:
+            _GivenBack: it begins by telling that the engine is dead.
+        """
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        if self._start is not None:
+            if _is_bad_news(self._start["status"], message.get("body", b"")) and await self._is_dead():
+                raise _GivenBack
+            self.begun, self.status = True, self._start["status"]
+            await self._send(self._start)
+            self._start = None
+        await self._send(message)
+        if message["type"] == "http.response.body":
+            if self.first_byte is None and message.get("body"):
+                self.first_byte = time.monotonic() - self.began
+            self.bytes += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                self.outcome = "done"
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, *, status: int, message: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sundog_operator.core import names
 from tests.router.replica import Replica
 from tests.router.rig import Rig, running, until, until_up
 
@@ -91,6 +92,19 @@ async def test_a_request_that_was_not_answered_yet_is_repeated_elsewhere(tmp_pat
         answers = [await client.answer() for client in clients]
         assert [each.status for each in answers] == [200] * 10
         assert {len(each.body) for each in rig.replicas[1].received} == {size}
+
+
+async def test_a_request_that_a_replica_gives_back_is_answered_by_another(tmp_path: Path) -> None:
+    """Its engine died; Serve will notice in some seconds."""
+    async with running(tmp_path, replicas=2) as rig:
+        dead, other = rig.replicas
+        dead.status = names.GIVEN_BACK
+        assert set(await _burst(rig, 20)) == {other.address}
+        assert dead.received
+        other.status = names.GIVEN_BACK
+        answer = await rig.ask()
+        assert answer.status == 503
+        assert b"the engine died before it answered" in answer.body
 
 
 async def test_a_request_too_large_to_repeat_is_told_so(tmp_path: Path) -> None:

@@ -171,14 +171,16 @@ async def test_a_failure_that_does_not_exist_is_an_argument_error(failure: str) 
     assert "spec.engine.args.failure" in caught.value.sentence
 
 
-async def test_a_crashed_engine_cuts_its_streams_fails_new_requests_and_says_so(replica: StartReplica) -> None:
+async def test_a_crashed_engine_cuts_its_streams_gives_back_new_requests_and_says_so(replica: StartReplica) -> None:
     running = await replica(failure="crash-after:0.3", tokens_per_second=100)
     await running.engine.check()
     with pytest.raises(Exception, match="payload is not completed"):
         await running.stream("/v1/completions", prompt="a", max_tokens=1000)
     with pytest.raises(EngineDeadError):
         await running.engine.check()
-    assert (await running.post("/v1/completions", prompt="a"))[0] == 500
+    for streamed in (False, True):
+        assert (await running.post("/v1/completions", prompt="a", stream=streamed))[0] == 425
+    assert (await running.post("/v1/completions", prompt=None))[0] == 400, "what is wrong with any engine is told"
     async with running.client.get("/health") as response:
         assert response.status == 503
 

@@ -258,8 +258,9 @@ async def test_an_engine_whose_process_was_killed_is_unhealthy_and_stops_whole(t
         os.kill(core, signal.SIGKILL)
         said = await eventually(server.health, lambda said: said != "good")
         assert said.startswith("EngineDeadError: a process of the engine")
-        status, _ = await server.post("/v1/completions", prompt="hello", max_tokens=1)
-        assert status >= 500
+        for streamed in (False, True):
+            status, _ = await server.post("/v1/completions", prompt="hello", max_tokens=1, stream=streamed)
+            assert status == 425, "given back, so that another replica answers"
         server.process.terminate()
         await asyncio.to_thread(server.process.wait, 60)
         await until(lambda: not any("VLLM::" in command_of(pid) for pid in started), within_seconds=30)

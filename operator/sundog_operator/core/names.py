@@ -44,6 +44,9 @@ REPLICA_PORT: Final = 30000
 LOAD_ROUTE: Final = "/sundog/load"
 """How busy a replica is, and on the router's metrics port how busy the router."""
 
+GIVEN_BACK: Final = 425
+"""Status (Too Early) with which a replica whose engine died gives back what it has not begun to answer."""
+
 APPLICATION: Final = "llm"
 DEPLOYMENT: Final = "engine"
 REPLICA_RESOURCE: Final = "sundog_replica"

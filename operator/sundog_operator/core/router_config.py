@@ -302,14 +302,16 @@ def _replicas(router: RouterSettings) -> str:
     refused = _error(
         503, "replica_refused", "the replica does not know the token of this router; try again later", retry_after="1"
     )
+    died = _error(503, "engine_died", "the engine died before it answered; try again later", retry_after="1")
     busy = _error(429, "queue_full", "all replicas are busy; try again later", retry_after=_SOON)
     return f"""\
 backend replicas
     balance leastconn
     # A request of which nothing was answered goes to another replica: when its connection fails, when that ends
-    # without one byte, or when the address has become another deployment's, whose replicas answer 403 to this token.
-    # Not on a time-out, it would run twice; nor on 5xx, that is an answer.
-    retry-on conn-failure empty-response 403
+    # without one byte, when the address has become another deployment's, whose replicas answer 403 to this token, or
+    # when its engine died, which is told with {names.GIVEN_BACK}. Not on a time-out, it would run twice; nor on 5xx,
+    # that is an answer.
+    retry-on conn-failure empty-response 403 {names.GIVEN_BACK}
     # A node may take 8 replicas with it, and each may cost one attempt.
     retries 8
     option redispatch 1
@@ -338,6 +340,7 @@ backend replicas
     acl json res.hdr(content-type) -m beg application/json text/event-stream
     acl head srv_name head
     http-response return {refused} if {{ status 403 }}
+    http-response return {died} if {{ status {names.GIVEN_BACK} }}
     http-response return {busy} if {{ status 429 }} !json
     http-response return {starting} if head !json {{ status 404 500 502 503 504 }}
 """

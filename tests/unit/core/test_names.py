@@ -12,6 +12,7 @@ def test_the_names_that_both_sides_use_are_equal() -> None:
         "CACHE_MOUNT",
         "DEPLOYMENT",
         "HEAD_PROXY_PORT",
+        "GIVEN_BACK",
         "LOAD_ROUTE",
         "MODEL_MOUNT",
         "REPLICA_PORT",
