@@ -44,7 +44,7 @@ test-fast: environment  ## format, lint, types, layers, generated files, unit an
 MARKED := ray or vllm or apiserver or e2e
 PYTEST = .ci/timed $@ $(PYTHON) -m pytest --durations=10
 
-FAST := tests/unit tests/golden tests/load tests/demo_tests tests/docs_tests
+FAST := tests/unit tests/golden tests/load tests/faults tests/demo_tests tests/docs_tests
 
 .PHONY: unit
 unit: environment  ## unit and golden tests
@@ -90,6 +90,10 @@ bench: environment  ## measure, and print the numbers
 replay: environment  ## a recorded trace against policies of autoscaling: seven minutes each, as root
 	@.ci/timed $@ $(PYTHON) -m tests.load replay
 
+.PHONY: faults
+faults: environment  ## break things under load, and tell what was lost: half an hour, as root
+	@.ci/timed $@ $(PYTHON) -m tests.faults
+
 # ---- work on it ----
 
 .PHONY: lint
@@ -100,7 +104,7 @@ lint: environment  ## format, lint, layers and generated files
 	@$(MAKE_ONE) verify
 
 # Not the recipes of models: what they import is in the vLLM environment only.
-DRIVERS := tests.load tests.demo tests.cluster tests.images tests.stages
+DRIVERS := tests.load tests.faults tests.demo tests.cluster tests.images tests.stages
 
 .PHONY: types
 types: environment  ## check the types, also of the programs that the tests are driven by

@@ -171,6 +171,16 @@ class Cluster:
         self.apply(fake_nodes.manifests(count=count, level=self.plan.level, gpus=gpus, labels=labels or {}))
         self.kubectl("wait", "--for=condition=Ready", "nodes", "--selector=type=kwok", "--timeout=120s")
 
+    def node_run(self, *command: str) -> str:
+        """Run a command in the node's own namespaces, as root, and give what it prints.
+
+        Raises:
+            ClusterError: the cluster has no node, or the command failed.
+        """
+        if (namespace := self._own.namespace) is None:
+            raise ClusterError(f"Cluster {self.plan.name} has no node: use --level node.")
+        return namespace.run(*command)
+
     def stop_component(self, name: str) -> None:
         """End a component, for instance ``kube-apiserver``; it stays down until it is started."""
         self._component(name).stop()
