@@ -11,7 +11,7 @@ from typing import NamedTuple, Self
 
 from sundog_operator.core import names
 from sundog_operator.core.view import condition
-from sundog_operator.kube.resources import CHILDREN, DEPLOYMENT, LLM_DEPLOYMENT, POD, Resource
+from sundog_operator.kube.resources import CHILDREN, DEPLOYMENT, LLM_DEPLOYMENT, POD, SCALED_OBJECT, Resource
 from tests.bench.api import Api, Manifest
 from tests.bench.errors import BenchError
 
@@ -63,7 +63,8 @@ class World:
 
     async def __aenter__(self) -> Self:
         """Begin to watch."""
-        self._tasks = [asyncio.create_task(self._follow(kind)) for kind in (LLM_DEPLOYMENT, *CHILDREN, POD)]
+        kinds = [kind for kind in (LLM_DEPLOYMENT, *CHILDREN, POD) if kind != SCALED_OBJECT]  # there is no KEDA
+        self._tasks = [asyncio.create_task(self._follow(kind)) for kind in kinds]
         for task in self._tasks:
             task.add_done_callback(lambda _: self._news.set())
         return self
