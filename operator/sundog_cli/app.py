@@ -95,7 +95,9 @@ def deploy(
     """
 
     def manifest(where: str) -> Manifest:
-        return make(model, name=name, namespace=where, engine=engine, gpus=gpus, replicas=replicas, arguments=arg or ())
+        return make(
+            model, name=name, namespace=where, engine=engine.value, gpus=gpus, replicas=replicas, arguments=arg or ()
+        )
 
     async def work() -> bool:
         async with cluster(context=context, namespace=namespace) as found:

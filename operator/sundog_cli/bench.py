@@ -83,13 +83,15 @@ def installed() -> str | None:
 
 
 def command(tool: str, *, url: str, model: str, tokenizer: str, load: Load) -> list[str]:
-    """Give the command line of a tool."""
+    """Give the command line of a tool, as guidellm 0.8 and vLLM 0.29 to 0.32 take it."""
     if tool == "guidellm":
-        data = f"prompt_tokens={load.prompt_tokens},output_tokens={load.output_tokens}"
+        text = f"prompt_tokens={load.prompt_tokens},output_tokens={load.output_tokens}"
         return [
-            *("guidellm", "benchmark", "run", f"--target={url.removesuffix('/v1')}", f"--model={model}"),
-            *(f"--processor={tokenizer}", "--profile=poisson", f"--rate={load.per_second:g}"),
-            *(f"--max-requests={load.requests}", f"--data={data}"),
+            *("guidellm", "run", f"--backend=kind=openai_http,target={url.removesuffix('/v1')},model={model}"),
+            f"--profile=kind=poisson,rate={load.per_second:g}",
+            f"--constraint=kind=max_requests,count={load.requests}",
+            *(f"--data=kind=synthetic_text,{text}", f"--tokenizer=kind=huggingface_auto,model={tokenizer}"),
+            "--output=kind=console",
         ]
     return [
         *("vllm", "bench", "serve", "--backend=openai-chat", f"--base-url={url.removesuffix('/v1')}"),

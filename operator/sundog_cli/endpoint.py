@@ -160,7 +160,7 @@ async def reach(cluster: Cluster, resource: Manifest, *, url: str | None) -> Asy
             service = {}
         if service is None:
             raise Trouble(f"{name} has no Service yet: kubectl sundog status {name} says what it waits for.")
-        found = await asyncio.gather(*(_answers(direct, each, model) for each in _addresses(resource, service, port)))
+        found = await asyncio.gather(*(_answers(direct, each, model) for each in addresses(resource, service, port)))
         if reached := next((each for each in found if each), None):
             yield Endpoint(direct, reached, model, DIRECTLY)
             return
@@ -169,7 +169,7 @@ async def reach(cluster: Cluster, resource: Manifest, *, url: str | None) -> Asy
         yield Endpoint(session, cluster.connection.server + path, model, THROUGH_API_SERVER)
 
 
-def _addresses(resource: Manifest, service: Manifest, port: int) -> list[str]:
+def addresses(resource: Manifest, service: Manifest, port: int) -> list[str]:
     """Base URLs that may work, the best first."""
     spec = service.get("spec", {})
     hosts = [each.get("ip") or each.get("hostname") for each in _ingress(service)]

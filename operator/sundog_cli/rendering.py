@@ -59,7 +59,8 @@ def render(manifest: Manifest, config: Config, *, namespace: str) -> Rendered:
     Raises:
         Trouble: nothing can be made of the spec.
     """
-    metadata = {"namespace": namespace, "uid": NO_UID, "generation": 1, **manifest["metadata"]}
+    # Always this uid: the tokens hang on it, and the hash of the revision on them.
+    metadata = {"namespace": namespace, "generation": 1, **manifest["metadata"], "uid": NO_UID}
     resource = {**manifest, "metadata": metadata}
     resource.pop("status", None)
     try:
@@ -139,8 +140,6 @@ def _objects(rendered: Rendered, revision: str) -> Iterator[tuple[tuple[str, str
         for secret in secrets:  # its name hangs on the uid, which the file does not know
             text = text.replace(secret, f"{name}-token-<hash>")
         found: Manifest = json.loads(text)
-        for owner in found["metadata"].get("ownerReferences", []):
-            owner["uid"] = NO_UID
         yield (found["kind"], found["metadata"]["name"]), found
 
 
