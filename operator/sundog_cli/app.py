@@ -132,7 +132,7 @@ async def _wait(found: Cluster, name: str, *, seconds: float) -> bool:
         return [report(each, now=time.time()) for each in await snapshot.read(found, last)]
 
     def over(reports: list[Report]) -> bool:
-        seen = last[0]["status"].get("observedGeneration") == last[0]["metadata"]["generation"]
+        seen = last[0].get("status", {}).get("observedGeneration") == last[0]["metadata"]["generation"]
         return seen and (reports[0].ready == "True" or reports[0].stalled)
 
     (told,) = await show(read, until=over, seconds=seconds)

@@ -306,11 +306,12 @@ def _quotas(seen: Examination) -> Iterator[Finding]:
     for quota in seen.quotas:
         status = quota.get("status", {})
         for resource, hard in status.get("hard", {}).items():
-            most, used = quantity(hard), quantity(status.get("used", {}).get(resource, "0"))
-            if most is not None and used is not None and used >= most:
+            used = status.get("used", {}).get(resource, "0")
+            most, now = quantity(hard), quantity(used)
+            if most is not None and now is not None and now >= most:
                 full = True
                 where = f"{quota['metadata']['namespace']}/{quota['metadata']['name']}"
-                text = f"ResourceQuota {where} is used up: {used:f} of {hard} {resource}"
+                text = f"ResourceQuota {where} is used up: {used} of {hard} {resource}"
                 yield Finding(check, State.WARNING, text, "raise it, or lower spec.replicas: no more pods will be made")
     if not full:
         yield Finding(check, State.OK, f"{len(seen.quotas)} set, none used up" if seen.quotas else "none is set")

@@ -1,7 +1,7 @@
 """How far a pod is on its way up or down: values in, values out; the time is a parameter.
 
-A replica that loads its model does not say how far it is. What is known is how long the others of its revision took, so
-the time left is an estimate by those, and is said only where there is one.
+A replica that loads its model does not say how far it is. What is known is how long the other replicas took, so the
+time left is an estimate by those, and is said only where there is one.
 """
 
 from __future__ import annotations
@@ -31,22 +31,33 @@ class Phase:
     """Since it is so."""
     ready: bool = False
     progress: float | None = None
-    """From 0 to 1, by how long others of its revision took."""
+    """From 0 to 1, by how long others took."""
     remaining_seconds: float | None = None
     reason: str = ""
     """Of what keeps it from running; empty where nothing does."""
     message: str = ""
 
 
-def phases(pods: Iterable[Manifest], *, component: str, now: float) -> list[Phase]:
-    """Say where the pods of one component of one revision stand, by name."""
+def phases(pods: Iterable[Manifest], *, component: str, usual: float | None, now: float) -> list[Phase]:
+    """Say where the pods of one component stand, by name.
+
+    Args:
+        pods: of the component.
+        component: head, worker or router.
+        usual: seconds that a replica took to load; None: none has yet.
+        now: seconds since 1970.
+    """
     listed = sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
-    usual = min((taken for pod in listed if (taken := _load_seconds(pod)) is not None), default=None)
     return [_phase(pod, component=component, usual=usual, now=now) for pod in listed]
 
 
+def usual_load_seconds(pods: Iterable[Manifest]) -> float | None:
+    """How long the replicas that are ready took to load; of several the shortest, for Ready may have changed since."""
+    return min((taken for pod in pods if (taken := _load_seconds(pod)) is not None), default=None)
+
+
 def _load_seconds(pod: Manifest) -> float | None:
-    """How long a pod that is ready took from the start of its container; a later change of Ready only adds to it."""
+    """How long a pod that is ready took from the start of its container; None: it is not, or that is not known."""
     started = _started(pod)
     since = condition(pod, "Ready").get("lastTransitionTime")
     if not is_ready(pod) or started is None or since is None:

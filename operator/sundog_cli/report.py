@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sundog_cli.cures import STEPS, cure
-from sundog_cli.phases import Phase, phases, seconds_of
+from sundog_cli.phases import Phase, phases, seconds_of, usual_load_seconds
 from sundog_cli.snapshot import Snapshot
 from sundog_operator.core import names
 from sundog_operator.core.autoscaling import sentence
@@ -173,7 +173,8 @@ def _created(snapshot: Snapshot, revision: str) -> str:
 
 def _phases(snapshot: Snapshot, component: str, *, revision: str | None, now: float) -> list[Phase]:
     pods = [pod for pod in snapshot.pods if is_part(pod, component, revision=revision)]
-    return phases(pods, component=component, now=now)
+    workers = [pod for pod in snapshot.pods if is_part(pod, names.WORKER)]
+    return phases(pods, component=component, usual=usual_load_seconds(workers), now=now)
 
 
 def _decision(told: Mapping[str, Any]) -> Decision:

@@ -15,8 +15,8 @@ from sundog_cli.report import Report
 from sundog_cli.tree import trees
 
 POLL_SECONDS: Final = 1.0
-_WIDTH_OF_A_FILE: Final = 160
-"""Where there is no terminal that has a width."""
+_WIDTH_OF_A_FILE: Final = 1000
+"""Where there is no terminal: a sentence stays on its line, and can be searched for."""
 
 
 def console() -> Console:

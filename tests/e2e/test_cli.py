@@ -18,7 +18,7 @@ async def test_from_nothing_to_an_answer_in_two_commands(site: Site, monkeypatch
     (await sundog(*DEPLOY, "--wait", "--timeout=420")).says("first is ready")
     assert (await sundog("chat", "first", "hi", "--max-tokens=3")).out == "tok0 tok1 tok2\n"
 
-    (await sundog("logs", "first", "--tail=1000")).says("first-", "sundog_serving")
+    (await sundog("logs", "first", "--tail=1000")).says("first-", "the engine is ready")
     (await sundog("logs", "first", "--component=router")).says("first-router-")
     doctor = await sundog("doctor")
     doctor.says("ok      Operator", "ok      Custom metrics: served by Sundog", "ok      CustomResourceDefinition")
