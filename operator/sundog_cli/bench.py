@@ -131,6 +131,9 @@ async def for_a_tool(endpoint: Endpoint) -> AsyncIterator[str]:
         return
 
     async def forward(request: web.Request) -> web.StreamResponse:
+        # Steps up would lead past the Service, to whatever else this person may ask the API server for.
+        if not request.path.startswith("/v1/") or ".." in request.path.split("/"):
+            raise web.HTTPNotFound
         headers = {key: value for key, value in request.headers.items() if key.lower() not in _HOP_BY_HOP}
         async with endpoint.session.request(
             request.method,

@@ -43,8 +43,13 @@ async def engine(*parts: bytes, status: int = 200, via: str = DIRECTLY) -> Async
             await response.write(part)
         return response
 
+    async def secret(_: web.Request) -> web.Response:
+        return web.Response(text="a secret of another Service")
+
     app = web.Application()
     app.router.add_post("/prefix/v1/chat/completions", answer)
+    app.router.add_get("/secret", secret)
+    app.router.add_get("/prefix/secret", secret)
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -112,6 +117,19 @@ async def test_a_tool_reaches_the_service_through_this_machine_and_gets_no_crede
         async with aiohttp.ClientSession() as session:
             relayed = Endpoint(session, url, "qwen3", DIRECTLY)
             assert [piece.text for piece in await _pieces(relayed)] == ["one ", "two", ""]
+
+
+@pytest.mark.parametrize("path", ["/v1/../../secret", "/v1/%2e%2e/%2e%2e/secret", "/v1/..%2f..%2fsecret", "/secret"])
+async def test_a_tool_cannot_step_past_the_service(path: str) -> None:
+    async with engine(*WHOLE, via=THROUGH_API_SERVER) as behind, for_a_tool(behind) as url:
+        host, _, port = url.removeprefix("http://").removesuffix("/v1").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    assert b"404" in answer.splitlines()[0]
+    assert b"a secret of another Service" not in answer
 
 
 async def test_an_endpoint_that_is_away_is_a_fault_and_no_traceback() -> None:
