@@ -111,8 +111,7 @@ def deploy(
                 console().print(f"llmdeployment.sundog.dev/{own} applied in namespace {found.namespace}")
             if wait:
                 return await _wait(found, own, seconds=timeout)
-            if not output:
-                console().print(f"Next: {NAME} status {own} --watch, then {NAME} chat {own}")
+            tell(f"Next: {NAME} status {own} --watch, then {NAME} chat {own}")
             return True
 
     if dry_run:
@@ -135,9 +134,9 @@ async def _wait(found: Cluster, name: str, *, seconds: float) -> bool:
         seen = last[0].get("status", {}).get("observedGeneration") == last[0]["metadata"]["generation"]
         return seen and (reports[0].ready == "True" or reports[0].stalled)
 
-    (told,) = await show(read, until=over, seconds=seconds)
+    (told,) = await show(read, console(beside=True), until=over, seconds=seconds)
     if told.ready == "True":
-        console().print(f"{name} is ready: {NAME} chat {name}")
+        tell(f"{name} is ready: {NAME} chat {name}")
         return True
     if not told.stalled:
         tell(f"{name} is not ready after {seconds:g} s, and goes on without being watched.")
@@ -169,7 +168,7 @@ def status(
                 return [report(each, now=time.time()) for each in await snapshot.read(found, listed)]
 
             if watch:
-                await show(read, until=lambda _: False)
+                await show(read, console(), until=lambda _: False)
             reports = await read()
             if output:
                 told = [each.as_json() for each in reports]

@@ -19,9 +19,9 @@ _WIDTH_OF_A_FILE: Final = 1000
 """Where there is no terminal: a sentence stays on its line, and can be searched for."""
 
 
-def console() -> Console:
-    """For what was asked for."""
-    found = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+def console(*, beside: bool = False) -> Console:
+    """For what was asked for, on the standard output; or for what is told beside it, on the standard error."""
+    found = Console(stderr=beside, highlight=False, markup=False, emoji=False, soft_wrap=True)
     if not found.is_terminal:
         found.width = _WIDTH_OF_A_FILE
     return found
@@ -29,7 +29,7 @@ def console() -> Console:
 
 def tell(text: str) -> None:
     """Say something beside what was asked for."""
-    Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True).print(text)
+    console(beside=True).print(text)
 
 
 def write(value: Any, output: str) -> None:
@@ -46,14 +46,17 @@ async def reports_as_they_change(read: Callable[[], Awaitable[list[Report]]]) ->
 
 
 async def show(
-    read: Callable[[], Awaitable[list[Report]]], *, until: Callable[[list[Report]], bool], seconds: float | None = None
+    read: Callable[[], Awaitable[list[Report]]],
+    screen: Console,
+    *,
+    until: Callable[[list[Report]], bool],
+    seconds: float | None = None,
 ) -> list[Report]:
     """Show reports until they are as wanted, or time is up; where there is no terminal, a line for each change.
 
     Returns:
         The last ones.
     """
-    screen = console()
     deadline = None if seconds is None else time.monotonic() + seconds
     with Live(console=screen, auto_refresh=False, vertical_overflow="visible") as live:
         before = ""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,6 +17,7 @@ from tests.apiserver.cli.command_line import CommandLine
 from tests.apiserver.operator.conftest import Place
 from tests.apiserver.operator.world import until
 from tests.cluster import Cluster
+from tests.unit.cli.engine import WHOLE, engine
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "fake-engine.yaml"
 
@@ -216,6 +219,23 @@ async def test_someone_elses_field_is_not_taken_without_a_word(place: Place, sun
     await place.api.request("PATCH", path, manifest, "application/apply-patch+yaml")
     (await sundog("deploy", "acme/two", "--name=shared", code=2)).says("argocd", "--force-conflicts")
     await sundog("deploy", "acme/two", "--name=shared", "--force-conflicts")
+
+
+async def test_a_conversation_keeps_what_was_said(sundog: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    await sundog("deploy", "a/b", "--name=qwen3", "--engine=fake")
+    asked: list[dict[str, Any]] = []
+    async with engine(*WHOLE, asked=asked) as there:
+        monkeypatch.setattr("sys.stdin", io.StringIO("first\n\nsecond\n"))
+        done = await sundog("chat", "qwen3", "--system=be brief", "--max-tokens=9", f"--url={there.url}")
+    assert done.out == "one two\none two\n"
+    assert [[message["content"] for message in each["messages"]] for each in asked] == [
+        ["be brief", "first"],
+        ["be brief", "first", "one two", "second"],
+    ]
+    assert {each["max_tokens"] for each in asked} == {9}
+    (await sundog("chat", "qwen3", "hi", code=2)).says("qwen3 has no Service yet: kubectl sundog status qwen3")
+    (await sundog("chat", "qwen3", "hi", "--url=http://127.0.0.1:1/v1", code=2)).says("qwen3 did not answer")
+    (await sundog("logs", "qwen3", code=2)).says("No worker pod of qwen3 runs yet: kubectl sundog status qwen3")
 
 
 async def test_kubectl_finds_the_plugin(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

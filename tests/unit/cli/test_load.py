@@ -4,61 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from sundog_cli.bench import Load, arrivals, command, for_a_tool, send
 from sundog_cli.endpoint import DIRECTLY, THROUGH_API_SERVER, Endpoint, Piece, Refused
 from sundog_cli.figures import Answered, figures, percentile, plot
+from tests.unit.cli.engine import WHOLE, engine, event, token
 
 LOAD = Load(per_second=200, requests=20, prompt_tokens=3, output_tokens=4)
-
-
-def _event(**what: object) -> bytes:
-    return b"data: " + json.dumps(what).encode() + b"\n\n"
-
-
-def _token(text: str) -> bytes:
-    return _event(choices=[{"delta": {"content": text}}])
-
-
-USAGE = _event(choices=[], usage={"completion_tokens": 4})
-DONE = b"data: [DONE]\n\n"
-WHOLE = (_token("one "), _token("two"), USAGE, DONE)
-
-
-@asynccontextmanager
-async def engine(*parts: bytes, status: int = 200, via: str = DIRECTLY) -> AsyncIterator[Endpoint]:
-    """An engine that answers every question with these parts."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        assert (await request.json())["model"] == "qwen3"
-        response = web.StreamResponse(status=status, headers={"Retry-After": "7"} if status == 429 else {})
-        await response.prepare(request)
-        for part in parts:
-            await response.write(part)
-        return response
-
-    async def secret(_: web.Request) -> web.Response:
-        return web.Response(text="a secret of another Service")
-
-    app = web.Application()
-    app.router.add_post("/prefix/v1/chat/completions", answer)
-    app.router.add_get("/secret", secret)
-    app.router.add_get("/prefix/secret", secret)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}/prefix/v1"
-    try:
-        async with aiohttp.ClientSession() as session:
-            yield Endpoint(session, url, "qwen3", via)
-    finally:
-        await runner.cleanup()
 
 
 async def _pieces(endpoint: Endpoint) -> list[Piece]:
@@ -76,8 +31,8 @@ REFUSALS = {
     "a full queue": ((json.dumps({"error": {"message": "busy"}}).encode(),), 429, "HTTP 429: busy (try again in 7 s)"),
     "words that are no JSON": ((b"<html>no</html>",), 502, "HTTP 502: <html>no</html>"),
     "the API server's own no": ((json.dumps(STATUS).encode(),), 403, "You may not do this: services"),
-    "an error in the stream": ((_event(error={"message": "engine died"}),), 200, "engine died"),
-    "an end before the end": ((_token("one"),), 200, "ended early"),
+    "an error in the stream": ((event(error={"message": "engine died"}),), 200, "engine died"),
+    "an end before the end": ((token("one"),), 200, "ended early"),
     "no stream at all": ((b"data: hello\n\n",), 200, "no stream of chat completions"),
 }
 
