@@ -115,7 +115,7 @@ def seconds_of(time: str) -> float:
 
 def duration(seconds: float) -> str:
     """Write a duration as `kubectl` does: its two largest units at most."""
-    whole = int(seconds)
+    whole = max(int(seconds), 0)  # the clock of a cluster may be ahead
     for size, unit, small, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
         if whole >= size:
             rest = whole % size // small

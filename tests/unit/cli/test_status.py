@@ -98,5 +98,5 @@ def test_a_status_of_an_older_spec_is_said_to_be_one() -> None:
 
 
 def test_durations_are_written_as_kubectl_does() -> None:
-    seconds = (0, 59, 60, 61, 605, 3600, 3660, 90_000, 900_000)
-    assert [duration(each) for each in seconds] == ["0s", "59s", "1m", "1m1s", "10m", "1h", "1h1m", "1d1h", "10d"]
+    seconds = (-5, 0, 59, 60, 61, 605, 3600, 3660, 90_000, 900_000)
+    assert [duration(each) for each in seconds] == ["0s", "0s", "59s", "1m", "1m1s", "10m", "1h", "1h1m", "1d1h", "10d"]
