@@ -108,7 +108,7 @@ DRIVERS := tests.load tests.faults tests.demo tests.cluster tests.images tests.s
 
 .PHONY: types
 types: environment  ## check the types, also of the programs that the tests are driven by
-	@.venv/bin/mypy --no-error-summary $(addprefix --package=,sundog_operator sundog_serving $(DRIVERS)) \
+	@.venv/bin/mypy --no-error-summary $(addprefix --package=,sundog_operator sundog_cli sundog_serving $(DRIVERS)) \
 		--module=tests.models.__main__
 
 .PHONY: format
@@ -174,16 +174,18 @@ cluster-down: environment  ## take that cluster away
 
 .PHONY: lock
 lock: | $(UV)  ## resolve the locked requirements anew (keeps versions that still fit)
-	@$(UV) pip compile --quiet --no-header --universal --generate-hashes --extra operator --extra serving --group dev pyproject.toml -o requirements.lock
+	@$(UV) pip compile --quiet --no-header --universal --generate-hashes --extra operator --extra cli --extra serving --group dev pyproject.toml -o requirements.lock
 	@$(UV) pip compile --quiet --no-header --universal --generate-hashes --extra operator pyproject.toml -o operator/requirements.lock
 	@$(UV) pip compile --quiet --no-header --universal --generate-hashes --extra serving pyproject.toml -o serving/requirements.lock
 
 # ---- what is generated ----
 
 .PHONY: generate
-generate: environment  ## write what is generated: the CRD, its copy in the chart, the reference
+generate: environment  ## write what is generated: the CRD, its copy in the chart, the references
 	@$(PYTHON) -m sundog_operator.api.generate
+	@$(PYTHON) -m sundog_cli.reference --write docs/reference/cli.md
 
 .PHONY: verify
 verify: environment  ## check that what is generated is up to date
 	@$(PYTHON) -m sundog_operator.api.generate --check
+	@$(PYTHON) -m sundog_cli.reference --check docs/reference/cli.md

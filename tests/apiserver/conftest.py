@@ -36,6 +36,8 @@ def _install_crd(cluster: Cluster) -> None:
     # kubectl keeps what it has seen of an API server on disk, and its categories come from there alone.
     listed = ("api-resources", f"--api-group={GROUP}", "--output=name")
     assert until(lambda: crd["metadata"]["name"] in cluster.kubectl(*listed), seconds=120)
+    # Known is not served yet ("storage is (re)initializing"): kubectl asks until it is.
+    cluster.kubectl("get", crd["metadata"]["name"], "--all-namespaces")
 
 
 @pytest.fixture(scope="session")

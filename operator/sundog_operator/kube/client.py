@@ -89,6 +89,16 @@ class Client:
         query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
         return await self._write("PATCH", _path(manifest), manifest, query=query, content_type=APPLY)
 
+    async def apply_as(self, manager: str, manifest: Manifest, *, force: bool) -> Manifest:
+        """Apply server-side for a person: under a field manager of their own, and over others' fields only by force.
+
+        Raises:
+            KubeError: it was refused (`conflict`: a field belongs to another manager), or there was no answer.
+            NotLeading: this process may not write.
+        """
+        query = {"fieldManager": manager, "force": str(force).lower(), "fieldValidation": "Strict"}
+        return await self._write("PATCH", _path(manifest), manifest, query=query, content_type=APPLY)
+
     async def apply_status(self, manifest: Manifest) -> Manifest:
         """Apply the status of an LLMDeployment: all its fields, and no others.
 
@@ -173,7 +183,15 @@ class Client:
         Raises:
             KubeError: it was refused, or the server could not be reached.
         """
-        return await self._get(kind, namespace=namespace, name=name, accept="application/json")
+        return await self.read(BY_KIND[kind], namespace=namespace, name=name)
+
+    async def read(self, resource: Resource, *, namespace: str | None, name: str) -> Manifest | None:
+        """Read an object of any kind live; None: there is none.
+
+        Raises:
+            KubeError: it was refused, or the server could not be reached.
+        """
+        return await self._get(resource, namespace=namespace, name=name, accept="application/json")
 
     async def get_metadata(self, kind: str, *, namespace: str, name: str) -> Manifest | None:
         """Read the metadata of an object live; None: there is none.
@@ -181,7 +199,7 @@ class Client:
         Raises:
             KubeError: it was refused, or the server could not be reached.
         """
-        return await self._get(kind, namespace=namespace, name=name, accept=METADATA)
+        return await self._get(BY_KIND[kind], namespace=namespace, name=name, accept=METADATA)
 
     async def pages(
         self, resource: Resource, *, namespace: str | None, labels: str = "", fields: str = "", page: int = PAGE
@@ -215,6 +233,19 @@ class Client:
         path = resource.path(namespace=namespace)
         async with self._answer("GET", _Target(resource, path), query=query, seconds=REQUEST_SECONDS, verb="watch"):
             pass
+
+    @asynccontextmanager
+    async def through(
+        self, method: str, resource: Resource, path: str, *, query: Mapping[str, str], body: Manifest | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask what lies behind the API server (a log, a Service), and read the answer as it comes, however long.
+
+        Raises:
+            KubeError: it was refused, by the API server or by what lies behind, or there was no answer.
+        """
+        target = _Target(resource, path)
+        async with self._answer(method, target, query=query, body=body, accept="*/*", seconds=None) as response:
+            yield response
 
     async def server_version(self) -> tuple[int, int]:
         """Ask the API server for its version: major and minor.
@@ -255,8 +286,7 @@ class Client:
         target = _Target(resource, resource.path(namespace=manifest["metadata"]["namespace"]))
         return await self._json("POST", target, body=manifest, seconds=CONNECT_SECONDS)
 
-    async def _get(self, kind: str, *, namespace: str, name: str, accept: str) -> Manifest | None:
-        resource = BY_KIND[kind]
+    async def _get(self, resource: Resource, *, namespace: str | None, name: str, accept: str) -> Manifest | None:
         target = _Target(resource, resource.path(namespace=namespace, name=name))
         try:
             return await self._json("GET", target, accept=accept, seconds=REQUEST_SECONDS)
@@ -318,7 +348,7 @@ class Client:
         method: str,
         target: _Target,
         *,
-        seconds: float,
+        seconds: float | None,
         body: Manifest | None = None,
         query: Mapping[str, str] | None = None,
         content_type: str = "application/json",

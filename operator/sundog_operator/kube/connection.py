@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
+import yaml
 from kubernetes.aio import config as kubernetes_config
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
@@ -29,6 +30,8 @@ class Connection:
 
     configuration: Configuration
     ssl_context: ssl.SSLContext | None
+    namespace: str = ""
+    """That the kubeconfig's context names; empty: it names none."""
 
     @property
     def server(self) -> str:
@@ -63,20 +66,28 @@ class Connection:
         return await handler(request)
 
 
-async def connect() -> Connection:
+async def connect(*, context: str | None = None) -> Connection:
     """Find the API server and the credentials.
+
+    Args:
+        context: of the kubeconfig; None: its current one, or inside a cluster the pod's own service account.
 
     Raises:
         KubeError: neither a KUBECONFIG nor a service account can be used.
     """
     configuration = Configuration()
     files = os.environ.get("KUBECONFIG")  # the library knows the one of the time when it was imported
+    namespace = ""
     try:
-        if files or "KUBERNETES_SERVICE_HOST" not in os.environ:
-            await kubernetes_config.load_kube_config(files or None, client_configuration=configuration)  # type: ignore[no-untyped-call]
+        if context or files or "KUBERNETES_SERVICE_HOST" not in os.environ:
+            loader = await kubernetes_config.load_kube_config(  # type: ignore[no-untyped-call]
+                files or None, context=context, client_configuration=configuration
+            )
+            namespace = str(loader.current_context["context"].get("namespace") or "")
         else:
             kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    except (kubernetes_config.ConfigException, OSError) as error:
+        secure = configuration.host.startswith("https:")
+        ssl_context = RESTClientObject(configuration).ssl_context if secure else None
+    except (kubernetes_config.ConfigException, yaml.YAMLError, OSError) as error:
         raise KubeError(f"No credentials for a Kubernetes API server: {error}. Set KUBECONFIG.") from error
-    context = RESTClientObject(configuration).ssl_context if configuration.host.startswith("https:") else None
-    return Connection(configuration, context)
+    return Connection(configuration, ssl_context, namespace)

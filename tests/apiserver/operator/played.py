@@ -23,6 +23,9 @@ class Kubelet:
         """By pod's uid."""
         self.revisions: dict[str, list[str]] = {}
         """Addresses of the worker pods of each revision."""
+        self.status: Callable[[Manifest, str], Manifest] = running
+        """What becomes of a pod, given it and its address."""
+        self._told: set[str] = set()
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -45,16 +48,18 @@ class Kubelet:
                 labels = pod["metadata"].get("labels", {})
                 if labels.get(COMPONENT_LABEL) == WORKER:
                     revisions.setdefault(labels[REVISION_LABEL], []).append(address)
-                if pod.get("status", {}).get("podIP") is None and "deletionTimestamp" not in pod["metadata"]:
+                if pod["metadata"]["uid"] not in self._told and "deletionTimestamp" not in pod["metadata"]:
                     with suppress(AssertionError):  # deleted meanwhile
                         await self._api.merge(
-                            "Pod", pod["metadata"]["name"], {"status": _running(pod, address)}, "status"
+                            "Pod", pod["metadata"]["name"], {"status": self.status(pod, address)}, "status"
                         )
+                        self._told.add(pod["metadata"]["uid"])
             self.revisions = revisions
             await asyncio.sleep(POLL_SECONDS)
 
 
-def _running(pod: Manifest, address: str) -> Manifest:
+def running(pod: Manifest, address: str) -> Manifest:
+    """Status of a pod that is well."""
     conditions = [
         {"type": kind, "status": "True"} for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
     ]
@@ -95,6 +100,8 @@ class Heads:
         """Method and Service."""
         self.answer: web.Response | None = None
         """Instead of a right answer."""
+        self.failures: dict[str, str] = {}
+        """By LLMDeployment, why its replicas do not start, in the words of Ray Serve."""
         self.template = ""
         self.closing = asyncio.Event()
         self.before: Callable[[], Awaitable[None]] = _nothing
@@ -141,9 +148,10 @@ class Heads:
             "replicas": replicas,
             "message": "",
         }
+        failure = self.failures.get(service.removesuffix(f"-{revision}-head"), "")
         llm = {
-            "status": "RUNNING",
-            "message": "",
+            "status": "DEPLOY_FAILED" if failure else "RUNNING",
+            "message": failure,
             "deployed_app_config": application,
             "deployments": {"engine": engine},
         }
