@@ -55,6 +55,8 @@ _UNSCHEDULABLE: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ),
 )
 _IMAGE_REASONS = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ErrImageInspectError"}
+# Said in turns with the cause alone, at each try: the status must not change with it.
+_BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*": \w+: ')
 _CONFIG: tuple[tuple[str, re.Pattern[str], str], ...] = (
     (
         "SecretKeyNotFound",
@@ -129,6 +131,7 @@ def _containers(pod: Manifest) -> Problem | None:
         waiting = container.get("state", {}).get("waiting", {})
         reason, words = waiting.get("reason", ""), waiting.get("message", "")
         if reason in _IMAGE_REASONS:
+            words = _BACK_OFF.sub("", words)
             return Problem(
                 "ImagePullFailed",
                 f"image {container['image']} cannot be pulled: {words or reason}; check its name and tag, and "

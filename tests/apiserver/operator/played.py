@@ -26,6 +26,8 @@ class Kubelet:
         self.status: Callable[[Manifest, str], Manifest] = running
         """What becomes of a pod, given it and its address."""
         self._told: set[str] = set()
+        self.broken: set[str] = set()
+        """Revisions whose engines do not start: those with `nodeSelector: {broken: …}`."""
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -48,6 +50,8 @@ class Kubelet:
                 labels = pod["metadata"].get("labels", {})
                 if labels.get(COMPONENT_LABEL) == WORKER:
                     revisions.setdefault(labels[REVISION_LABEL], []).append(address)
+                    if "broken" in pod["spec"].get("nodeSelector", {}):
+                        self.broken.add(labels[REVISION_LABEL])
                 if pod["metadata"]["uid"] not in self._told and "deletionTimestamp" not in pod["metadata"]:
                     with suppress(AssertionError):  # deleted meanwhile
                         await self._api.merge(
@@ -59,17 +63,17 @@ class Kubelet:
 
 
 def running(pod: Manifest, address: str) -> Manifest:
-    """Status of a pod that is well."""
-    conditions = [
-        {"type": kind, "status": "True"} for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
-    ]
+    """Status of a pod that is well, but for a replica whose engine is not to start."""
+    broken = "broken" in pod["spec"].get("nodeSelector", {})
+    conditions = [{"type": kind, "status": "True"} for kind in ("PodScheduled", "Initialized")]
+    conditions += [{"type": kind, "status": str(not broken)} for kind in ("ContainersReady", "Ready")]
     containers = [
         {
             "name": container["name"],
             "image": container["image"],
             "imageID": "",
-            "ready": True,
-            "started": True,
+            "ready": not broken,
+            "started": not broken,
             "restartCount": 0,
             "state": {"running": {}},
         }
@@ -138,7 +142,8 @@ class Heads:
         (application,) = config["applications"]
         target = self.targets[service]
         revision = service.removesuffix("-head").rpartition("-")[2]
-        addresses = self._kubelet.revisions.get(revision, [])[:target]
+        broken = revision in self._kubelet.broken
+        addresses = [] if broken else self._kubelet.revisions.get(revision, [])[:target]
         replicas = [{"replica_id": address, "state": "RUNNING", "node_ip": address} for address in addresses]
         replicas += [{"replica_id": f"new-{n}", "state": "STARTING"} for n in range(target - len(addresses))]
         engine = {
@@ -146,7 +151,7 @@ class Heads:
             "status": "HEALTHY",
             "target_num_replicas": target,
             "replicas": replicas,
-            "message": "",
+            "message": "EngineStartError: ModelInvalid: config.json is broken; mend it" if broken else "",
         }
         failure = self.failures.get(service.removesuffix(f"-{revision}-head"), "")
         llm = {

@@ -55,6 +55,17 @@ POD_PROBLEMS = {
             "spec.podTemplate.spec.imagePullSecrets if its registry asks for a password"
         ),
     ),
+    "missing image, between two tries": (
+        _waiting(
+            "ImagePullBackOff",
+            'Back-off pulling image "acme/llm:1": ErrImagePull: failed to resolve reference: not found',
+        ),
+        "ImagePullFailed",
+        (
+            "image acme/llm:1 cannot be pulled: failed to resolve reference: not found; check its name and tag, and "
+            "spec.podTemplate.spec.imagePullSecrets if its registry asks for a password"
+        ),
+    ),
     "missing secret": (
         _waiting("CreateContainerConfigError", 'secret "hf-token" not found'),
         "SecretNotFound",
