@@ -208,6 +208,16 @@ def decisions(resolved: Resolved, observed: Observed) -> list[dict[str, Any]]:
     return _with_victims(known, observed.pods)[-DECISIONS:]
 
 
+def has_untold_victims(resolved: Resolved, observed: Observed) -> bool:
+    """Whether `status.scaling` does not name yet all pods that go for a decision; once they are gone, nobody can."""
+    told = observed.resource.get("status", {}).get("scaling", [])
+    return _victims(decisions(resolved, observed)) > _victims(told)
+
+
+def _victims(decisions: Iterable[Mapping[str, Any]]) -> set[str]:
+    return {name for decision in decisions for name in decision.get("victims", ())}
+
+
 def sentence(decision: Mapping[str, Any]) -> str:
     """Tell a decision to people."""
     text = f"replicas {decision['from']} → {decision['to']} by {decision['who']}"
@@ -275,7 +285,7 @@ def _measured(resolved: Resolved, observed: Observed, decision: Mapping[str, Any
 
 def _with_victims(decisions: list[dict[str, Any]], pods: Iterable[Manifest]) -> list[dict[str, Any]]:
     """Name the pods that Serve has emptied: to the oldest decision that waits for some, for drains take their time."""
-    named = {name for decision in decisions for name in decision.get("victims", ())}
+    named = _victims(decisions)
     marked = sorted(
         pod["metadata"]["name"]
         for pod in pods

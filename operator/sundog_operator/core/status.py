@@ -182,9 +182,9 @@ def _counts(seen: View) -> str:
 def _available(resolved: Resolved, observed: Observed, seen: View) -> tuple[str, str, str]:
     if not _ready_routers(seen):
         return "False", "NoRouterReady", "no router is ready"
-    answering = [revision for revision in seen.revisions if revision.ready]
+    answering = [revision for revision in seen.revisions if revision.answering]
     if answering:
-        which = ", ".join(f"{revision.ready} of revision {revision.hash}" for revision in answering)
+        which = ", ".join(f"{revision.answering} of revision {revision.hash}" for revision in answering)
         return (
             "True",
             "ReplicasAnswer",

@@ -55,6 +55,11 @@ class RevisionView:
         return sum(is_ready(pod) for pod in self.pods)
 
     @property
+    def answering(self) -> int:
+        """How many worker pods answer, those included that have to end and wait for their successors."""
+        return self.ready + sum(is_ready(pod) for pod in self.ending)
+
+    @property
     def available(self) -> int:
         """How many worker pods have been ready for long enough."""
         return len(self.available_pods)

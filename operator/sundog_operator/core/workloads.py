@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sundog_operator.core import names
+from sundog_operator.core.autoscaling import has_untold_victims
 from sundog_operator.core.builders import revision as builders
 from sundog_operator.core.comparison import applied_hash, is_applied, with_applied_hash
 from sundog_operator.core.names import Manifest, ObjectKey
@@ -33,7 +34,8 @@ def objects(resolved: Resolved, observed: Observed, revision: RevisionView, step
     head = builders.head_deployment(resolved, revision.hash, state_on_claim=state_on_claim)
     writes += _apply_workload(head, revision.head)
     writes += _marks(resolved, revision, step)
-    pods = revision.worker_replicas if _is_unmarked(revision, step) else step.pods
+    waits = _is_unmarked(revision, step) or has_untold_victims(resolved, observed)
+    pods = revision.worker_replicas if waits and step.pods < revision.worker_replicas else step.pods
     worker = builders.worker_deployment(resolved, revision.hash, replicas=pods)
     writes += _apply_workload(worker, revision.worker, why=step.why)
     return writes
@@ -111,7 +113,7 @@ def _victims(revision: RevisionView, step: Step) -> tuple[Manifest, ...]:
 
 
 def _is_unmarked(revision: RevisionView, step: Step) -> bool:
-    """Whether the Deployment must wait: it is lowered once the marks have been seen."""
+    """Whether the Deployment must wait: it is lowered once the marks have been seen, and then told in the status."""
     return not all(_has_cost(pod) for pod in _victims(revision, step))
 
 

@@ -72,6 +72,27 @@ def test_scale_down_lowers_serve_first_and_takes_only_drained_pods(served: World
     assert len(served.pods) == 1
 
 
+def test_a_pod_goes_only_when_the_status_names_it_also_after_a_crash(served: World) -> None:
+    served.edit(replicas=1)
+    served.step()
+    served.settle()
+    served.drain_ends()
+    before = served.resource["status"]
+    assert kinds(served.step().writes) == ["Pod", "Pod"]
+    served.resource["status"] = before  # the operator was killed after the marks
+    assert served.step().writes == ()
+    assert len(served.resource["status"]["scaling"][-1]["victims"]) == 2
+    assert kinds(served.step().writes) == ["Deployment"]
+
+
+def test_an_evicted_replica_that_still_answers_counts_as_available(served: World) -> None:
+    for pod in served.pods.values():
+        pod["metadata"]["deletionTimestamp"] = "2100-01-01T00:00:00Z"
+    served.step()
+    assert served.conditions()["Available"] == "True"
+    assert served.ready() == ("False", "ReplicasStarting")
+
+
 def test_a_scale_up_during_a_drain_takes_the_marks_back(served: World) -> None:
     served.edit(replicas=2)
     served.step()
