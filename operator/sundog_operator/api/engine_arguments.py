@@ -41,12 +41,7 @@ REFUSED: Final[dict[str, _Refused]] = {
     "data-parallel-size": _Refused("integer", _ONE_POD),
     "host": _Refused("string", _ROUTER),
     "port": _Refused("integer", "set spec.service.port"),
-    "uds": _Refused("string", _ROUTER),
-    "root-path": _Refused("string", _ROUTER),
     "api-key": _Refused("string", f"check keys in front of the Service; {_READABLE}"),
-    "ssl-keyfile": _Refused("string", _TLS),
-    "ssl-certfile": _Refused("string", _TLS),
-    "ssl-ca-certs": _Refused("string", _TLS),
     "config": _Refused("string", "write its content into spec.engine.args"),
 }
 """By the name in kebab case: what people bring along from a command line. The API server refuses these."""
@@ -65,6 +60,8 @@ _REFUSED_LATER: Final = {
     "nnodes": _ONE_POD,
     "node-rank": _ONE_POD,
     "prefill-context-parallel-size": "set spec.parallelism",
+    "root-path": _ROUTER,
+    "uds": _ROUTER,
 }
 _REFUSED_FAMILIES: Final = {"data-parallel-": _ONE_POD, "ssl-": _TLS}
 """Rare ones: the operator refuses them, since a CRD that named all would be a third longer."""

@@ -22,6 +22,7 @@ from sundog_operator.api.kubernetes import (
     FieldSelector,
     LabelValue,
     ObjectMeta,
+    PlainResources,
     Resources,
     SecretKeySelector,
     Toleration,
@@ -62,6 +63,7 @@ __all__ = [
     "ModelCache",
     "ObjectMeta",
     "Parallelism",
+    "PlainResources",
     "Ray",
     "RayHead",
     "Resources",
@@ -242,7 +244,7 @@ class Router(APIObject):
     max_queue: Annotated[int, Field(ge=0, le=65536)] = 256
     """Requests that may wait in each router pod; one more is answered with 429. Default: 256, so that an overload is
     told to clients instead of hidden in a long wait."""
-    resources: Resources = Resources()
+    resources: PlainResources = PlainResources()
     """Resources of each router pod. Default: the operator's."""
 
 
@@ -273,7 +275,7 @@ class HeadStorage(APIObject):
 class RayHead(APIObject):
     """The Ray head pod of a revision."""
 
-    resources: Resources = Resources()
+    resources: PlainResources = PlainResources()
     """Resources of the head pod. Default: the operator's."""
     storage: HeadStorage = HeadStorage()
     """Where its state is kept."""

@@ -15,10 +15,10 @@ SCHEMES_SENTENCE = (
 )
 
 # As the hub itself has it: letters, digits, '-', '_' and '.', at most 96 of them, none but letters and digits in front.
-HUB_PART = r"[A-Za-z0-9][-A-Za-z0-9_.]{0,95}"
+HUB_PART = r"[A-Za-z0-9][-\w.]{0,95}"
 HUB_URI = rf"(hf://)?{HUB_PART}/{HUB_PART}"
 # No space, quote, '%', '?' or '#': a path that means the same in a URI, on a command line and in a mount.
-CLAIM_URI = rf"pvc://{DNS_SUBDOMAIN}(/[-A-Za-z0-9_.@+=~]+)*/?"
+CLAIM_URI = rf"pvc://{DNS_SUBDOMAIN}(/[-\w.@+=~]+)*/?"
 STEPS_UP = r".*/\.{1,2}(/.*)?"
 
 URI_RULES = (
@@ -56,11 +56,11 @@ HUB_ONLY = tuple(
     )
 )
 REVISION = Rule(
-    f"{matches('[A-Za-z0-9][-A-Za-z0-9_./]*')} && !self.contains('..')",
+    matches(r"[A-Za-z0-9][-\w./]*") + " && !self.contains('..')",
     "not a commit, tag or branch: use letters, digits, '-', '_', '.' and '/', a letter or digit in front",
 )
 MODEL_NAME = Rule(
-    matches("[A-Za-z0-9][-A-Za-z0-9_.:/@]*"),
+    matches(r"[A-Za-z0-9][-\w.:/@]*"),
     "use letters, digits and - _ . : / @, a letter or digit in front: clients write it into each request",
 )
 
