@@ -48,6 +48,9 @@ REFUSED: Final[dict[str, _Refused]] = {
 
 _REFUSED_LATER: Final = {
     "api-server-count": _ONE_POD,
+    **dict.fromkeys(
+        ("enable-lora", "lora-modules", "max-cpu-loras", "max-lora-rank", "max-loras"), "set spec.model.lora"
+    ),
     "device-ids": "set spec.resources.limits",
     "enable-ssl-refresh": _TLS,
     "grpc": _ROUTER,

@@ -91,6 +91,18 @@ NAME = (
     ),
 )
 
+ADAPTER_NAMES = Rule(
+    """!has(self.spec.model.lora) || self.spec.model.lora.adapters.all(a,
+        a.name != (has(self.spec.model.name) ? self.spec.model.name : self.metadata.name))""",
+    "an adapter must not have the model's own name: rename one, since requests name either",
+    field_path=".spec.model.lora.adapters",
+)
+ADAPTER_COUNT = Rule(
+    "self.adapters.size() <= self.maxAdapters",
+    "more adapters than maxAdapters: raise it, or leave some out",
+    field_path=".adapters",
+)
+
 # Rules of a map's values look at one value, so that the error's path carries the key.
 AMOUNT = Rule(
     "isQuantity(string(self)) && !string(self).startsWith('-')",

@@ -27,8 +27,10 @@ from sundog_operator.api.kubernetes import (
     SecretKeySelector,
     Toleration,
 )
+from sundog_operator.api.lora import Adapter, AdapterStatus, LoRA
 from sundog_operator.api.pod_template import pod_template_schema
 from sundog_operator.api.rules import (
+    ADAPTER_NAMES,
     AUTOSCALING,
     GPUS,
     IMAGE,
@@ -38,13 +40,24 @@ from sundog_operator.api.rules import (
     QUALIFIED_KEYS,
     keep,
 )
-from sundog_operator.api.uri import HUB_ONLY, MODEL_NAME, REVISION, URI_RULES, ModelURI, parse_model_uri
+from sundog_operator.api.uri import (
+    ADAPTER_CLAIM,
+    HUB_ONLY,
+    MODEL_NAME,
+    REVISION,
+    URI_RULES,
+    ModelURI,
+    known_uri,
+    parse_model_uri,
+)
 
 __all__ = [
     "GROUP",
     "KIND",
     "PLURAL",
     "VERSION",
+    "Adapter",
+    "AdapterStatus",
     "Autoscaling",
     "AutoscalingMetric",
     "ClaimReference",
@@ -59,6 +72,7 @@ __all__ = [
     "LLMDeployment",
     "LLMDeploymentSpec",
     "LLMDeploymentStatus",
+    "LoRA",
     "Model",
     "ModelCache",
     "ObjectMeta",
@@ -106,20 +120,15 @@ class ModelCache(APIObject):
     """The claim that all replicas share."""
 
 
-def _known_uri(uri: str) -> str:
-    parse_model_uri(uri)
-    return uri
-
-
 class Model(APIObject):
     """The model and where it comes from."""
 
-    model_config = ConfigDict(json_schema_extra=keep(*HUB_ONLY))
+    model_config = ConfigDict(json_schema_extra=keep(*HUB_ONLY, ADAPTER_CLAIM))
 
     uri: Annotated[
         str,
         StringConstraints(min_length=1, max_length=512),
-        AfterValidator(_known_uri),
+        AfterValidator(known_uri),
         Field(json_schema_extra=keep(*URI_RULES)),
     ]
     """hf://org/name (or bare org/name) for the Hugging Face hub, pvc://claim/path for a directory in a
@@ -137,6 +146,8 @@ class Model(APIObject):
     """Token for a gated or private model; only with hf://."""
     cache: ModelCache | None = None
     """Where downloads are kept; only with hf://. Default: an emptyDir per pod, so each new pod downloads again."""
+    lora: LoRA | None = None
+    """LoRA adapters, answered by their own names. Setting it, maxAdapters or maxRank restarts replicas."""
 
     @property
     def location(self) -> ModelURI:
@@ -391,19 +402,21 @@ class LLMDeploymentStatus(ObservedObject):
     """The engine that serves."""
     revisions: Annotated[tuple[RevisionStatus, ...], Field(max_length=64)] = ()
     """Revisions that have replicas, or are about to."""
+    adapters: Annotated[tuple[AdapterStatus, ...], Field(max_length=64)] = ()
+    """The LoRA adapters."""
     scaling: Annotated[tuple[ScalingDecision, ...], Field(max_length=10)] = ()
     """The last ten changes of the number of replicas, the newest last."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = Field(
         default=(), json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
     )
-    """Ready always; Reconciling and Stalled only while they hold; Available, Scheduled; AutoscalingActive where
-    autoscaling is set."""
+    """Ready always; Reconciling and Stalled only while they hold; Available, Scheduled; AutoscalingActive with
+    autoscaling; AdaptersReady with lora."""
 
 
 class LLMDeployment(ObservedObject):
     """An LLMDeployment serves one large language model behind one Service."""
 
-    model_config = ConfigDict(json_schema_extra=keep(*NAME))
+    model_config = ConfigDict(json_schema_extra=keep(*NAME, ADAPTER_NAMES))
 
     api_version: str = f"{GROUP}/{VERSION}"
     kind: str = KIND

@@ -42,6 +42,24 @@ URI_RULES = (
     ),
 )
 
+ADAPTER_URI = Rule(
+    # The model that parses it knows it to the letter; a second copy of these expressions would be large.
+    r"self.matches('^((hf://)?[-\\w.]+/[-\\w.]+|pvc://[-\\w./@+=~]+)$') && !self.matches('/[.]{1,2}(/|$)')",
+    "not the place of an adapter: write hf://org/name, or pvc://claim/path without a step '.' or '..'",
+)
+ADAPTER_REVISION = Rule(
+    "!has(self.revision) || !self.uri.startsWith('pvc://')",
+    "only an adapter of the hub has a revision",
+    field_path=".revision",
+)
+ADAPTER_CLAIM = Rule(
+    """!has(self.lora) || self.lora.adapters.all(a, !a.uri.startsWith('pvc://') || (self.uri.startsWith('pvc://') ?
+        a.uri.split('/')[2] == self.uri.split('/')[2] :
+        has(self.cache) && a.uri.split('/')[2] == self.cache.persistentVolumeClaim.claimName))""",
+    "a claim that no pod has mounted: put adapters into the claim of uri or cache, or take them from the hub",
+    field_path=".lora.adapters",
+)
+
 _ELSEWHERE = "self.uri.contains(':') && !self.uri.startsWith('hf://')"
 HUB_ONLY = tuple(
     Rule(
@@ -92,3 +110,13 @@ def parse_model_uri(uri: str) -> ModelURI:
         claim, _, path = uri.removeprefix("pvc://").partition("/")
         return ModelURI("pvc", claim, path.rstrip("/"))
     raise ValueError(f"{uri!r} is not a model: {SCHEMES_SENTENCE}")
+
+
+def known_uri(uri: str) -> str:
+    """Return `uri` as it is, for the models' own check.
+
+    Raises:
+        ValueError: it is none that this release reads.
+    """
+    parse_model_uri(uri)
+    return uri

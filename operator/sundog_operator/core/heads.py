@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sundog_operator.core.adapters import is_under_way
 from sundog_operator.core.observed import Observed
 from sundog_operator.core.resolve import Resolved
 from sundog_operator.core.view import RevisionView, condition, view
@@ -25,5 +26,6 @@ def _is_settled(resolved: Resolved, observed: Observed, current: RevisionView) -
     return (
         status.get("observedGeneration") == resolved.generation
         and condition(observed.resource, "Ready").get("status") == "True"
+        and not is_under_way(resolved, observed)
         and current.worker_replicas == len(current.pods) == current.ready == resolved.spec.replicas
     )

@@ -56,6 +56,13 @@ class Resolved:
         return f"{self.name}-token-{names.short_hash(self.ray_token + self.replica_token)}"
 
     @property
+    def mounts(self) -> dict[str, str]:
+        """Where the claims are that a worker mounts for its model."""
+        cache = self.spec.model.cache
+        found = {cache.persistent_volume_claim.claim_name: names.CACHE_MOUNT} if cache else {}
+        return found | ({self.model.claim: names.MODEL_MOUNT} if self.model.claim else {})
+
+    @property
     def url(self) -> str:
         """Base URL of the API inside the cluster, as OpenAI clients want it."""
         host = f"{self.name}.{self.namespace}.svc.{self.config.cluster_domain}"
@@ -81,7 +88,7 @@ def resolve(resource: Manifest, config: Config, master_key: bytes) -> Resolved:
     merge_pod_template({"metadata": {"labels": {}}, "spec": {"containers": [{"name": "engine"}]}}, spec.pod_template)
     ray_token = tokens.ray_token(master_key, metadata.uid)
     replica_token = tokens.replica_token(master_key, metadata.uid)
-    return Resolved(
+    resolved = Resolved(
         name=metadata.name,
         namespace=metadata.namespace,
         uid=metadata.uid,
@@ -97,6 +104,24 @@ def resolve(resource: Manifest, config: Config, master_key: bytes) -> Resolved:
         ray_token=ray_token,
         replica_token=replica_token,
     )
+    _check_adapters(resolved)
+    return resolved
+
+
+def _check_adapters(resolved: Resolved) -> None:
+    """Check what the API server checks as well; it does not where its CRD is of another release."""
+    lora = resolved.spec.model.lora
+    for index, adapter in enumerate(lora.adapters if lora else ()):
+        field = f"spec.model.lora.adapters[{index}]"
+        if adapter.name == resolved.served_name:
+            raise InvalidSpec(f"{field}.name", f"{adapter.name} is the name of the model itself; give it another")
+        location = adapter.location
+        if location.scheme == "pvc" and location.authority not in resolved.mounts:
+            raise InvalidSpec(
+                f"{field}.uri",
+                f"no pod has claim {location.authority} mounted; put the adapter into the claim of spec.model.uri or "
+                "spec.model.cache",
+            )
 
 
 def _model_source(spec: LLMDeploymentSpec) -> ModelSource:
@@ -133,6 +158,9 @@ def _revision(spec: LLMDeploymentSpec, *, served_name: str, secrets: str) -> str
             "ray",
         )
     }
+    if lora := forming["model"].get("lora"):
+        # Running replicas take a changed list: only the room for it needs another engine.
+        forming["model"]["lora"] = {key: value for key, value in lora.items() if key != "adapters"}
     forming["servedName"] = served_name
     forming["secrets"] = secrets
     return names.short_hash(json.dumps(forming, sort_keys=True))

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sundog_operator.core import names
+from sundog_operator.core.adapters import CONDITION, adapters_ready, adapters_status
 from sundog_operator.core.autoscaling import active, decisions
 from sundog_operator.core.deadline import is_overdue
 from sundog_operator.core.errors import InvalidSpec
@@ -55,6 +56,7 @@ def status(resolved: Resolved | InvalidSpec, observed: Observed, failure: str | 
             }
             for revision in revisions
         ],
+        **adapters_status(resolved, observed),
         "scaling": decisions(resolved, observed),
         "conditions": _conditions(_state(resolved, observed, seen, failure), observed, generation),
     }
@@ -67,6 +69,8 @@ def _state(resolved: Resolved, observed: Observed, seen: View, failure: str | No
     wanted: _Wanted = {"Available": _available(resolved, observed, seen), "Scheduled": _scheduled(seen)}
     if autoscaling := active(resolved, observed):
         wanted["AutoscalingActive"] = autoscaling
+    if adapters := adapters_ready(resolved, observed):
+        wanted[CONDITION] = adapters
     problem = _problem(resolved, observed, seen, failure)
     if problem is None and _is_whole(resolved, observed, seen):
         count = resolved.spec.replicas
