@@ -21,6 +21,7 @@ from sundog_operator.core import names
 from sundog_operator.core.errors import InvalidSpec
 from sundog_operator.core.events import Event, transitions
 from sundog_operator.core.heads import heads_to_ask
+from sundog_operator.core.history import formed_by
 from sundog_operator.core.names import Manifest, ObjectKey, key_of
 from sundog_operator.core.observed import HeadUnreachable, Observed, RouterLoad, ServeState
 from sundog_operator.core.plan import make_plan
@@ -175,7 +176,7 @@ class Controller:
         (self._asleep.add if wakes(resource) else self._asleep.discard)(key)
         observed = self._observe(key, resource)
         try:
-            resolved = resolve(resource, self._config, self._master_key)
+            resolved = self._resolve(resource, observed)
         except InvalidSpec as invalid:
             return await self._tell(memory, observed, status_of(invalid, observed), writes=())
         observed = await self._ask(resolved, observed)
@@ -236,6 +237,10 @@ class Controller:
             unix_seconds=time.time(),
         )
 
+    def _resolve(self, resource: Manifest, observed: Observed) -> Resolved:
+        history = formed_by(resource["metadata"]["name"], observed.children)
+        return resolve(resource, self._config, self._master_key, history)
+
     async def _ask(self, resolved: Resolved, observed: Observed) -> Observed:
         """Ask the heads and routers whose answers this pass needs."""
         revisions = sorted(heads_to_ask(resolved, observed))
@@ -258,7 +263,7 @@ class Controller:
             return None
         observed = self._observe(key, resource)
         try:
-            resolved = resolve(resource, self._config, self._master_key)
+            resolved = self._resolve(resource, observed)
         except InvalidSpec:
             return None  # changed this very moment: its event brings the next pass
         return resolved, await self._ask(resolved, observed)

@@ -25,7 +25,10 @@ _STEPS = {
     "ReplicasStarting",
     "ReplicasDraining",
     "OldRevisionDraining",
+    "Paused",
+    "RollingOut",
     "RouterStarting",
+    "Suspending",
     "Reconciling",
 }
 

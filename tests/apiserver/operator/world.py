@@ -22,6 +22,7 @@ CONDITION_SECONDS = 60.0
 KINDS = {
     "LLMDeployment": "/apis/sundog.dev/v1alpha1/namespaces/{namespace}/llmdeployments",
     "Deployment": "/apis/apps/v1/namespaces/{namespace}/deployments",
+    "ControllerRevision": "/apis/apps/v1/namespaces/{namespace}/controllerrevisions",
     "Service": "/api/v1/namespaces/{namespace}/services",
     "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
     "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
@@ -39,6 +40,7 @@ KINDS = {
 }
 OF_A_RESOURCE = (
     "Deployment",
+    "ControllerRevision",
     "Service",
     "ConfigMap",
     "ServiceAccount",
