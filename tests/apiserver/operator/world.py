@@ -148,7 +148,7 @@ class Api:
             for manifest in await self.list(kind):
                 if kind != "LLMDeployment":
                     manifest.pop("status", None)  # is told by other controllers
-                text = normalised(json.dumps(_lasting(manifest), sort_keys=True), self.namespace)
+                text = normalised(json.dumps(lasting(manifest), sort_keys=True), self.namespace)
                 objects[normalised(f"{kind} {manifest['metadata']['name']}", self.namespace)] = json.loads(text)
         # What every namespace has of its own.
         for name in (
@@ -182,16 +182,17 @@ _PATTERNS = (
 )
 
 
-def _lasting(value: Any) -> Any:
+def lasting(value: Any) -> Any:
+    """Leave out what differs by chance: addresses, times, and what other controllers wrote."""
     if isinstance(value, dict):
         return {
-            key: _lasting(entry)
+            key: lasting(entry)
             for key, entry in value.items()
             # What the volume controller does with a claim depends on which volumes are free.
             if key not in _CHANCE and not key.startswith("pv.kubernetes.io/")
         }
     if isinstance(value, list):
-        return [_lasting(entry) for entry in value if not _is_of_another(entry)]
+        return [lasting(entry) for entry in value if not _is_of_another(entry)]
     return value
 
 
