@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from sundog_operator.core.judgement import ROLLED_BACK
 from sundog_operator.core.observed import Observed
 from sundog_operator.core.resolve import Resolved
-from sundog_operator.core.view import ROLLED_BACK, View, condition, view
+from sundog_operator.core.view import View, condition, view
 
 
 def heads_to_ask(resolved: Resolved, observed: Observed) -> frozenset[str]:

@@ -18,6 +18,8 @@ from sundog_operator.core.problems import Problem, pod_problem, serve_problem, w
 from sundog_operator.core.resolve import Resolved
 from sundog_operator.core.view import RevisionView, View, fallback_of, is_part, is_ready, ready_since
 
+ROLLED_BACK: Final = "RolledBack"
+"""Reason of Ready=False: the revision that is asked for was withdrawn."""
 RESTARTS: Final = 2
 """Of one container: a first one may be the node's fault, or that of a head that lost its state."""
 

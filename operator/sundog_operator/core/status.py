@@ -13,11 +13,11 @@ from sundog_operator.core import names
 from sundog_operator.core.autoscaling import active, decisions
 from sundog_operator.core.errors import InvalidSpec
 from sundog_operator.core.history import Withdrawal
-from sundog_operator.core.judgement import problem
+from sundog_operator.core.judgement import ROLLED_BACK, problem
 from sundog_operator.core.observed import HeadUnreachable, Observed
 from sundog_operator.core.problems import Problem, pod_problem
 from sundog_operator.core.resolve import Resolved
-from sundog_operator.core.view import ROLLED_BACK, RevisionView, View, condition, refuses, view
+from sundog_operator.core.view import RevisionView, View, condition, refuses, view
 from sundog_operator.core.zero import not_holding
 
 MAX_MESSAGE = 1024

@@ -15,8 +15,6 @@ from sundog_operator.core.observed import HeadUnreachable, Observed, ServeState
 from sundog_operator.core.resolve import Resolved, at_revision
 from sundog_operator.core.rollout import Limits, Members, Step, rollout
 
-ROLLED_BACK: Final = "RolledBack"
-"""Reason of Ready=False: the revision that is asked for was withdrawn."""
 LOST_SECONDS: Final = 60.0
 """A pod that is still there so long after its grace is on a node that has gone: it holds nothing any more."""
 
