@@ -47,7 +47,7 @@ async def sampled(site: Site, name: str) -> AsyncIterator[Counts]:
 
     async def sample() -> None:
         while not over.is_set():
-            pods = await asyncio.to_thread(site.list, "pods", selector)
+            pods = [pod for pod in await asyncio.to_thread(site.list, "pods", selector) if not has_ended(pod)]
             counts.pods.append(len(pods))
             counts.ready.append(sum(is_ready(pod) for pod in pods))
             with contextlib.suppress(TimeoutError):
@@ -59,6 +59,11 @@ async def sampled(site: Site, name: str) -> AsyncIterator[Counts]:
     finally:
         over.set()
         await task
+
+
+def has_ended(pod: Manifest) -> bool:
+    """Whether nothing of it runs any more: it holds no GPU."""
+    return pod["status"].get("phase") in {"Succeeded", "Failed"}
 
 
 def is_ready(pod: Manifest) -> bool:

@@ -11,9 +11,9 @@ from sundog_operator.core.view import RevisionView, condition, is_ready, ready_s
 
 
 def seconds_to_deadline(resolved: Resolved, observed: Observed, revision: RevisionView) -> float | None:
-    """Seconds until the first replica on its way up is overdue; None where none is on its way, or one already is."""
-    left = _seconds_left(resolved, observed, revision)
-    return None if left is None or left <= 0 else left
+    """Seconds until the first replica or head on its way up is overdue; None where none is that is not already."""
+    lefts = (_seconds_left(resolved, observed, revision), _seconds_left_for_head(resolved, observed, revision))
+    return min((left for left in lefts if left is not None and left > 0), default=None)
 
 
 def is_overdue(resolved: Resolved, observed: Observed, revision: RevisionView) -> bool:
@@ -24,10 +24,8 @@ def is_overdue(resolved: Resolved, observed: Observed, revision: RevisionView) -
 
 def is_head_overdue(resolved: Resolved, observed: Observed, revision: RevisionView) -> bool:
     """Whether a head has been away for longer than a replica may take: one that is new, or that is lost."""
-    if revision.head is None or revision.head_is_ready:
-        return False
-    since = condition(revision.head, "Available").get("lastTransitionTime") or _made(revision.head)
-    return observed.unix_seconds - _unix(since) >= resolved.spec.rollout.progress_deadline_seconds
+    left = _seconds_left_for_head(resolved, observed, revision)
+    return left is not None and left <= 0
 
 
 def seconds_to_available(resolved: Resolved, observed: Observed, revision: RevisionView) -> float | None:
@@ -48,6 +46,13 @@ def _seconds_left(resolved: Resolved, observed: Observed, revision: RevisionView
     if revision.worker and not ages and refused.get("status") == "True":  # a quota, an admission rule
         ages = [observed.unix_seconds - _unix(refused.get("lastTransitionTime") or _made(revision.worker))]
     return resolved.spec.rollout.progress_deadline_seconds - max(ages) if ages else None
+
+
+def _seconds_left_for_head(resolved: Resolved, observed: Observed, revision: RevisionView) -> float | None:
+    if revision.head is None or revision.head_is_ready:
+        return None
+    since = condition(revision.head, "Available").get("lastTransitionTime") or _made(revision.head)
+    return _unix(since) + resolved.spec.rollout.progress_deadline_seconds - observed.unix_seconds
 
 
 def _made(manifest: Manifest) -> str:

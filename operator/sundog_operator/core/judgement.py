@@ -39,7 +39,8 @@ def problem(resolved: Resolved, observed: Observed, seen: View, revision: Revisi
     )
     if not found and isinstance(revision.serve, ServeState) and revision.ready < seen.desired:
         found = serve_problem(revision.serve)
-    if is_overdue(resolved, observed, revision) or (not unready and is_head_overdue(resolved, observed, revision)):
+    waits_for_head = not unready and not revision.is_complete(seen.desired)
+    if is_overdue(resolved, observed, revision) or (waits_for_head and is_head_overdue(resolved, observed, revision)):
         seconds = resolved.spec.rollout.progress_deadline_seconds
         cause = f": {found.message}" if found else "; see the log of its pod"
         message = f"a replica was not ready within spec.rollout.progressDeadlineSeconds ({seconds} s){cause}"

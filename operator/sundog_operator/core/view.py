@@ -34,8 +34,8 @@ class RevisionView:
     """Worker pods that were not told to end."""
     ending: tuple[Manifest, ...]
     """Worker pods that were, and still hold a node's resources."""
-    available: int
-    """How many worker pods have been ready for `spec.rollout.minReadySeconds`."""
+    available_pods: tuple[Manifest, ...]
+    """Worker pods that have been ready for `spec.rollout.minReadySeconds`."""
     serve: ServeState | HeadUnreachable | None
     """None: the head was not asked."""
 
@@ -55,15 +55,26 @@ class RevisionView:
         return sum(is_ready(pod) for pod in self.pods)
 
     @property
+    def available(self) -> int:
+        """How many worker pods have been ready for long enough."""
+        return len(self.available_pods)
+
+    @property
     def head_is_ready(self) -> bool:
         """Whether the head's pod is ready."""
         return self.head is not None and bool(self.head.get("status", {}).get("readyReplicas"))
 
     @property
+    def application(self) -> ServeState | None:
+        """What the head says of its application; None: it was not asked, is away, or has lost it with its state."""
+        known = isinstance(self.serve, ServeState) and self.serve.application_status is not None
+        return self.serve if known and isinstance(self.serve, ServeState) else None
+
+    @property
     def may_have_requests(self) -> bool:
         """Whether a request may be under way on one of its replicas; a replica that is still starting has none."""
-        if isinstance(self.serve, ServeState):
-            return any(replica.state != "STARTING" for replica in self.serve.replicas)
+        if self.application is not None:
+            return any(replica.state != "STARTING" for replica in self.application.replicas)
         return any(was_up(pod) for pod in self.pods)
 
     def is_complete(self, replicas: int) -> bool:
@@ -76,30 +87,32 @@ class RevisionView:
     @property
     def pods_without_replica(self) -> tuple[Manifest, ...]:
         """Worker pods that may go: Serve has no replica on them. None while Serve has yet to place one."""
-        if not isinstance(self.serve, ServeState):
+        if self.application is None or any(replica.node_ip is None for replica in self.application.replicas):
             return ()
-        if any(replica.node_ip is None for replica in self.serve.replicas):
-            return ()
-        occupied = {replica.node_ip for replica in self.serve.replicas}
+        occupied = {replica.node_ip for replica in self.application.replicas}
         return tuple(pod for pod in self.pods if pod.get("status", {}).get("podIP") not in occupied)
 
     def members(self, *, in_charge: bool, withdrawn: bool) -> Members:
         """Count what the planner of a rollout looks at."""
-        state = self.serve if isinstance(self.serve, ServeState) else None
-        running = sum(replica.state not in {"STARTING", "STOPPING"} for replica in state.replicas) if state else 0
-        starting = sum(replica.state == "STARTING" for replica in state.replicas) if state else 0
+        state = self.application
+        replicas = state.replicas if state else ()
+        # A pod is ready for some seconds more after its replica was told to drain.
+        staying = {replica.node_ip for replica in replicas if replica.state not in {"STARTING", "STOPPING"}}
+        answering = [pod for pod in self.available_pods if not state or pod["status"].get("podIP") in staying]
+        running = sum(replica.state not in {"STARTING", "STOPPING"} for replica in replicas)
+        starting = sum(replica.state == "STARTING" for replica in replicas)
         target = state.target_replicas if state else None
         # Serve was told to have fewer, and has not chosen yet which one it stops.
         going = max(running - target, 0) if target is not None else 0
         unplaced = state is None or running + starting < (target or 0)
-        unplaced = unplaced or any(replica.node_ip is None for replica in (state.replicas if state else ()))
+        unplaced = unplaced or any(replica.node_ip is None for replica in replicas)
         return Members(
             revision=self.hash,
             asked=self.worker_replicas,
             pods=len(self.pods),
             ending=len(self.ending),
             target=target,
-            serving=max(min(self.available, self.worker_replicas) - going, 0),
+            serving=max(min(len(answering), self.worker_replicas) - going, 0),
             loading=starting,
             empty=None if unplaced else len(self.pods_without_replica),
             was_up=self.may_have_requests,
@@ -230,7 +243,9 @@ def _revision(resolved: Resolved, revision: str, observed: Observed, history: Ma
         worker=observed.children.get(ObjectKey("Deployment", names.revision_worker(resolved.name, revision))),
         pods=staying,
         ending=tuple(pod for pod in pods if _ends(pod, observed.unix_seconds)),
-        available=sum(is_ready(pod) and observed.unix_seconds - ready_since(pod) >= least for pod in staying),
+        available_pods=tuple(
+            pod for pod in staying if is_ready(pod) and observed.unix_seconds - ready_since(pod) >= least
+        ),
         serve=observed.heads.get(revision),
     )
 

@@ -149,7 +149,9 @@ class Api:
                 if kind != "LLMDeployment":
                     manifest.pop("status", None)  # is told by other controllers
                 text = normalised(json.dumps(lasting(manifest), sort_keys=True), self.namespace)
-                objects[normalised(f"{kind} {manifest['metadata']['name']}", self.namespace)] = json.loads(text)
+                # Of these there are several, and their names differ by a hash only.
+                name = manifest.get("revision", manifest["metadata"]["name"])
+                objects[normalised(f"{kind} {name}", self.namespace)] = json.loads(text)
         # What every namespace has of its own.
         for name in (
             "ConfigMap kube-root-ca.crt",

@@ -48,9 +48,13 @@ def states(world: World) -> dict[str, str]:
 def test_a_rollout_keeps_its_bounds_at_every_pass(surge: int, unavailable: int) -> None:
     world = World(resource(replicas=3, rollout={"maxSurge": surge, "maxUnavailable": unavailable}))
     world.converge()
+    world.readiness_lags = True
     _, new = change(world, engine=GOOD)
-    for _ in range(60):
-        world.round()
+    for number in range(120):
+        world.step()
+        world.settle()
+        if number % 3 == 2:
+            world.drain_ends()
         serving = sum(state == "RUNNING" for serve in world.serves.values() for state in serve.replicas.values())
         assert serving >= 3 - unavailable
         assert len(world.pods) <= 3 + surge

@@ -58,6 +58,8 @@ class World:
     pods: dict[str, Manifest] = field(default_factory=dict)
     serves: dict[str, Serve] = field(default_factory=dict)
     heads_away: bool = False
+    readiness_lags: bool = False
+    """Whether a pod stays ready while its replica drains, as it does for some seconds."""
     broken: set[str] = field(default_factory=set)
     """Revisions whose replicas never become ready."""
     router_says: RouterLoad | str = IDLE
@@ -207,7 +209,8 @@ class World:
             for ip in running[serve.target :]:
                 serve.replicas[ip] = "STOPPING"
         for pod in mine:
-            running_here = bool(serve) and serve.replicas.get(pod["status"]["podIP"]) == "RUNNING"
+            states = {"RUNNING", "STOPPING"} if self.readiness_lags else {"RUNNING"}
+            running_here = bool(serve) and serve.replicas.get(pod["status"]["podIP"]) in states
             if running_here != _ready(pod):
                 set_ready(pod, ready=running_here, at=self.now)
 
