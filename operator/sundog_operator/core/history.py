@@ -58,14 +58,14 @@ def formed_by(name: str, children: Mapping[ObjectKey, Manifest]) -> dict[str, Ma
     return {revision: entry.formed_by for revision, entry in read_history(name, children).items()}
 
 
-def manifest(resolved: Resolved, *, number: int, served: bool = False, withdrawn: Withdrawal | None = None) -> Manifest:
-    """Build the entry of the revision that a resource was resolved to."""
-    return _manifest(resolved, resolved.revision, forming(resolved.spec), number, served=served, withdrawn=withdrawn)
+def manifest(resolved: Resolved, *, number: int) -> Manifest:
+    """Build the first entry of the revision that a resource was resolved to."""
+    return _manifest(resolved, resolved.revision, forming(resolved.spec), number, served=False, withdrawn=None)
 
 
-def changed(resolved: Resolved, entry: Entry, *, served: bool, withdrawn: Withdrawal | None) -> Manifest:
-    """Build an entry anew with another fate; its data can't be changed."""
-    return _manifest(resolved, entry.hash, entry.formed_by, entry.number, served=served, withdrawn=withdrawn)
+def changed(resolved: Resolved, entry: Entry, *, number: int, served: bool, withdrawn: Withdrawal | None) -> Manifest:
+    """Build an entry anew with another number or fate; its data can't be changed."""
+    return _manifest(resolved, entry.hash, entry.formed_by, number, served=served, withdrawn=withdrawn)
 
 
 def _manifest(

@@ -63,19 +63,19 @@ def _history(resolved: Resolved, seen: View, withdrawal: Withdrawal | None) -> l
     writes: list[Write] = []
     known = seen.history.get(resolved.revision)
     newest = max((entry.number for entry in seen.history.values()), default=0)
-    is_newest = known is not None and known.number == newest
-    number = known.number if known and is_newest else newest + 1
-    serves = seen.goal is seen.current and seen.desired > 0 and seen.current.is_complete(seen.desired)
-    served = bool(known and known.served) or serves
-    fate = withdrawal or (known.withdrawn if known else None)
-    if known is None or not is_newest:
-        writes.append(Apply(entry_manifest(resolved, number=number, served=served, withdrawn=fate), "it is asked for"))
-    elif (served, fate) != (known.served, known.withdrawn):
-        why = f"revision {known.hash} is withdrawn: {withdrawal.message}" if withdrawal else "it serves"
-        writes.append(Apply(entry_manifest(resolved, number=number, served=served, withdrawn=fate), why))
+    if known is None:
+        writes.append(Apply(entry_manifest(resolved, number=newest + 1), "it is asked for"))
+    else:
+        number = known.number if known.number == newest else newest + 1
+        serves = seen.goal is seen.current and seen.desired > 0 and seen.current.is_complete(seen.desired)
+        served, fate = known.served or serves, withdrawal or known.withdrawn
+        if (number, served, fate) != (known.number, known.served, known.withdrawn):
+            told = f"revision {known.hash} is withdrawn: {withdrawal.message}" if withdrawal else "it serves"
+            why = told if number == known.number else "it is asked for again"
+            writes.append(Apply(changed(resolved, known, number=number, served=served, withdrawn=fate), why))
     for entry in seen.history.values():
         if entry.withdrawn and entry.hash != resolved.revision:
-            manifest = changed(resolved, entry, served=entry.served, withdrawn=None)
+            manifest = changed(resolved, entry, number=entry.number, served=entry.served, withdrawn=None)
             writes.append(Apply(manifest, "another revision is asked for: it may be tried again"))
     needed = {resolved.revision, seen.in_charge, *(each.hash for each in seen.revisions)}
     kept = resolved.spec.rollout.revision_history_limit
@@ -161,7 +161,7 @@ def _apply(manifest: Manifest, observed: Observed) -> list[Write]:
 def _removals(resolved: Resolved, observed: Observed, seen: View) -> list[Write]:
     """Put the goal in charge once it is whole, and take away what has no replica any more."""
     goal = seen.goal
-    if goal.is_complete(seen.desired) and seen.in_charge != goal.hash and not resolved.spec.rollout.paused:
+    if goal.is_complete(seen.desired) and seen.in_charge != goal.hash and not seen.paused:
         manifest = with_applied_hash(shared.head_service(resolved, in_charge=goal.hash))
         return [Apply(manifest, f"revision {goal.hash} is ready and takes over")]
     writes: list[Write] = []

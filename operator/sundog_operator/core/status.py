@@ -130,7 +130,7 @@ def _progress(resolved: Resolved, observed: Observed, seen: View) -> tuple[str, 
     unreachable = goal.serve if isinstance(goal.serve, HeadUnreachable) else None
     steps = (
         (resolved.spec.suspend and target > 0, "Suspending", "the routers are being told to refuse requests"),
-        (bool(seen.leaving) and resolved.spec.rollout.paused, "Paused", f"the rollout is paused: {_counts(seen)}"),
+        (bool(seen.leaving) and seen.paused, "Paused", f"the rollout is paused: {_counts(seen)}"),
         (bool(seen.leaving) and target > 0, "RollingOut", _counts(seen)),
         (not goal.is_complete(target) and not goal.head_is_ready, "HeadStarting", "the Ray head is starting"),
         (
@@ -141,7 +141,7 @@ def _progress(resolved: Resolved, observed: Observed, seen: View) -> tuple[str, 
         (
             goal.available < target,
             "ReplicasStarting",
-            f"{goal.ready} of {target} replicas answer; the others are loading the model",
+            _still_starting(resolved, seen),
         ),
         (
             surplus > 0,
@@ -164,10 +164,19 @@ def _progress(resolved: Resolved, observed: Observed, seen: View) -> tuple[str, 
     return next((reason, message) for holds, reason, message in steps if holds)
 
 
+def _still_starting(resolved: Resolved, seen: View) -> str:
+    answer = f"{seen.goal.ready} of {seen.desired} replicas answer"
+    if seen.goal.ready < seen.desired:
+        return f"{answer}; the others are loading the model"
+    return f"{answer}; they must do so for spec.rollout.minReadySeconds ({resolved.spec.rollout.min_ready_seconds} s)"
+
+
 def _counts(seen: View) -> str:
-    """Where a rollout stands; in numbers that only change when a step is done."""
-    of_the_old = sum(min(each.ready, seen.steps[each.hash].replicas) for each in seen.leaving)
-    return f"{seen.goal.available} of {seen.desired} replicas are of revision {seen.goal.hash}, {of_the_old} of the old"
+    """Where a rollout stands; of the old revision what it is to have, which changes only with a step."""
+    of_the_old = sum(seen.steps[each.hash].replicas for each in seen.leaving)
+    told = f"{seen.goal.available} of {seen.desired} replicas are of revision {seen.goal.hash}, {of_the_old} of the old"
+    silent = [each.serve.reason for each in seen.leaving if isinstance(each.serve, HeadUnreachable)]
+    return f"{told}; it cannot be drained: {silent[0]}" if silent else told
 
 
 def _available(resolved: Resolved, observed: Observed, seen: View) -> tuple[str, str, str]:

@@ -142,6 +142,8 @@ class View:
     """Replicas that there are to be now: none while suspended, once the routers refuse requests."""
     steps: Mapping[str, Step]
     """What each revision is to have now."""
+    paused: bool
+    """Whether no step of a rollout is to be taken; the way back is none."""
     router: Manifest | None
     """Router Deployment."""
 
@@ -153,12 +155,7 @@ class View:
     @property
     def holds_still(self) -> bool:
         """Whether the goal is not to be begun: the rollout is paused, and something else serves."""
-        return self.current.resolved is not None and bool(
-            self.current.resolved.spec.rollout.paused
-            and self.goal is self.current
-            and self.leaving
-            and not self.goal.exists
-        )
+        return self.paused and bool(self.leaving) and not self.goal.exists
 
 
 def view(resolved: Resolved, observed: Observed) -> View:
@@ -187,6 +184,7 @@ def view(resolved: Resolved, observed: Observed) -> View:
     if resolved.spec.suspend and (router is None or refuses(router, resolved)):
         desired = 0
     rules = resolved.spec.rollout
+    paused = rules.paused and fallback is None
     steps = rollout(
         goal.members(in_charge=goal.hash == in_charge, withdrawn=False),
         [
@@ -197,7 +195,7 @@ def view(resolved: Resolved, observed: Observed) -> View:
             desired=desired,
             surge=rules.max_surge,
             unavailable=rules.max_unavailable,
-            paused=rules.paused and fallback is None,
+            paused=paused,
         ),
     )
     return View(
@@ -209,6 +207,7 @@ def view(resolved: Resolved, observed: Observed) -> View:
         history=history,
         desired=desired,
         steps=steps,
+        paused=paused,
         router=router,
     )
 
