@@ -16,7 +16,7 @@ from sundog_operator.core.builders import router
 from sundog_operator.core.builders.autoscaler import horizontal_pod_autoscaler, scaled_object
 from sundog_operator.core.comparison import applied_hash, is_applied, with_applied_hash
 from sundog_operator.core.deadline import seconds_to_available, seconds_to_deadline
-from sundog_operator.core.history import Withdrawal, changed
+from sundog_operator.core.history import Entry, Withdrawal, changed
 from sundog_operator.core.history import manifest as entry_manifest
 from sundog_operator.core.judgement import verdict
 from sundog_operator.core.names import Manifest, ObjectKey, key_of
@@ -60,28 +60,32 @@ def _history(resolved: Resolved, seen: View, withdrawal: Withdrawal | None) -> l
     """Remember the revision that is asked for and what became of it, and forget the oldest."""
     if seen.holds_still:
         return []
-    writes: list[Write] = []
-    known = seen.history.get(resolved.revision)
     newest = max((entry.number for entry in seen.history.values()), default=0)
-    if known is None:
+    writes: list[Write] = []
+    if resolved.revision not in seen.history:
         writes.append(Apply(entry_manifest(resolved, number=newest + 1), "it is asked for"))
-    else:
-        number = known.number if known.number == newest else newest + 1
-        serves = seen.goal is seen.current and seen.desired > 0 and seen.current.is_complete(seen.desired)
-        served, fate = known.served or serves, withdrawal or known.withdrawn
-        if (number, served, fate) != (known.number, known.served, known.withdrawn):
-            told = f"revision {known.hash} is withdrawn: {withdrawal.message}" if withdrawal else "it serves"
-            why = told if number == known.number else "it is asked for again"
-            writes.append(Apply(changed(resolved, known, number=number, served=served, withdrawn=fate), why))
     for entry in seen.history.values():
-        if entry.withdrawn and entry.hash != resolved.revision:
-            manifest = changed(resolved, entry, number=entry.number, served=entry.served, withdrawn=None)
-            writes.append(Apply(manifest, "another revision is asked for: it may be tried again"))
+        is_asked_for = entry.hash == resolved.revision
+        number = newest + 1 if is_asked_for and entry.number < newest else entry.number
+        served = entry.served or (seen.desired > 0 and seen.is_complete(entry.hash))
+        withdrawn = (withdrawal or entry.withdrawn) if is_asked_for else None
+        if (number, served, withdrawn) != (entry.number, entry.served, entry.withdrawn):
+            manifest = changed(resolved, entry, number=number, served=served, withdrawn=withdrawn)
+            writes.append(Apply(manifest, _fate(entry, number=number, served=served, withdrawn=withdrawn)))
     needed = {resolved.revision, seen.in_charge, *(each.hash for each in seen.revisions)}
     kept = resolved.spec.rollout.revision_history_limit
     others = [entry for entry in seen.history.values() if entry.hash not in needed]
     writes += [Delete(entry.key, entry.uid, "it is too old", irreversible=False) for entry in others[kept:]]
     return writes
+
+
+def _fate(entry: Entry, *, number: int, served: bool, withdrawn: Withdrawal | None) -> str:
+    """Say what has become of a revision."""
+    if withdrawn and not entry.withdrawn:
+        return f"revision {entry.hash} is withdrawn: {withdrawn.message}"
+    if entry.withdrawn and not withdrawn:
+        return "another revision is asked for: it may be tried again"
+    return "it serves" if served and number == entry.number else "it is asked for again"
 
 
 def _revisions(resolved: Resolved, observed: Observed, seen: View) -> list[Write]:

@@ -152,6 +152,10 @@ class View:
         """All that have objects, or are about to."""
         return (self.goal, *self.leaving)
 
+    def is_complete(self, revision: str) -> bool:
+        """Whether a revision has all replicas that are asked for."""
+        return any(each.hash == revision and each.is_complete(self.desired) for each in self.revisions)
+
     @property
     def holds_still(self) -> bool:
         """Whether the goal is not to be begun: the rollout is paused, and something else serves."""

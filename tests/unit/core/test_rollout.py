@@ -336,3 +336,14 @@ def test_no_event_and_no_status_comes_from_an_unchanged_rollout(served: World) -
     served.round()
     assert served.resource["status"] == before
     assert not [write for write in served.step().writes if not isinstance(write, Delete)]
+
+
+def test_a_revision_that_was_whole_is_noted_as_such_even_when_the_spec_changed_at_once() -> None:
+    world = World(resource(replicas=1))
+    while not world.pods or world.ready() != ("True", "AllReplicasReady"):
+        world.step()
+        world.settle()
+    old, _ = change(world, broken=True, engine=GOOD)
+    world.step()
+    annotations = world.children[ObjectKey("ControllerRevision", f"qwen3-{old}")]["metadata"]["annotations"]
+    assert annotations == {names.SERVED_ANNOTATION: "true"}
