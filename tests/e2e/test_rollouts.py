@@ -40,7 +40,7 @@ class Counts:
 
     @property
     def least(self) -> int:
-        """Fewest that were ready at two samples in a row: on a busy machine a probe fails now and then, for a second."""
+        """Fewest that were ready at two samples in a row: on a busy machine a probe fails now and then."""
         return min(max(pair) for pair in itertools.pairwise(self.ready))
 
 
