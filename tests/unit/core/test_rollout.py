@@ -195,6 +195,20 @@ def test_without_a_revision_that_served_nothing_is_taken_back() -> None:
     assert world.ready() == ("True", "AllReplicasReady")
 
 
+def test_a_revision_that_never_served_is_nothing_to_go_back_to() -> None:
+    world = World(resource(engine=BAD, rollout={"progressDeadlineSeconds": 600}))
+    world.broken.add(world.resolved.revision)
+    for _ in range(4):
+        world.round()
+    _, new = change(world, engine=GOOD)  # the cure
+    world.converge()
+    world.crash(next(iter(world.pods.values())), restarts=3)
+    world.broken.add(new)
+    world.converge()
+    assert world.ready()[1] != "RolledBack"
+    assert world.workers() == {f"qwen3-{new}-worker": 1}
+
+
 def test_a_new_replica_counts_only_when_it_has_answered_for_min_ready_seconds(served: World) -> None:
     served.edit(rollout={"minReadySeconds": 30, "progressDeadlineSeconds": 600})
     old, _ = change(served, engine=GOOD)
@@ -347,3 +361,25 @@ def test_a_revision_that_was_whole_is_noted_as_such_even_when_the_spec_changed_a
     world.step()
     annotations = world.children[ObjectKey("ControllerRevision", f"qwen3-{old}")]["metadata"]["annotations"]
     assert annotations == {names.SERVED_ANNOTATION: "true"}
+
+
+def test_without_a_surge_no_replica_is_given_up_for_a_head_that_does_not_come() -> None:
+    world = World(resource(replicas=3, rollout={"maxSurge": 0, "maxUnavailable": 1}))
+    world.converge()
+    old, new = change(world, engine=GOOD)
+    for _ in range(5):
+        world.round()
+        world.children[ObjectKey("Deployment", names.revision_head("qwen3", new))]["status"] = {}
+    assert world.serves[old].target == 3
+    world.converge()
+    assert world.workers() == {f"qwen3-{new}-worker": 3}
+
+
+def test_a_count_that_rises_before_a_new_replica_serves_is_the_old_revisions(served: World) -> None:
+    old, new = change(served, broken=True, engine=GOOD)
+    for _ in range(4):
+        served.round()
+    served.edit(replicas=4)
+    for _ in range(4):
+        served.round()
+    assert served.workers() == {f"qwen3-{old}-worker": 4, f"qwen3-{new}-worker": 1}

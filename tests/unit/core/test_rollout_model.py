@@ -87,8 +87,9 @@ def happens(state: State) -> Iterator[State]:
             yield state._replace(desired=desired, changes=state.changes - 1)
     last = state.revisions[-1]
     if state.specs:
-        again = Revision(breaks=not last.breaks)
-        yield state._replace(specs=state.specs - 1, withdrawn=False, revisions=(*state.revisions, again))
+        for breaks in (False, True):
+            revisions = (*state.revisions, Revision(breaks=breaks))
+            yield state._replace(specs=state.specs - 1, withdrawn=False, revisions=revisions)
     if last.breaks and not state.withdrawn and not state.specs and state.in_charge != len(state.revisions) - 1:
         yield state._replace(withdrawn=True)
 
