@@ -172,10 +172,11 @@ def _removals(resolved: Resolved, observed: Observed, seen: View) -> list[Write]
     for other in seen.leaving:
         if not _is_to_go(seen, other):
             continue
-        if not other.may_have_requests:
+        if other.application is not None and other.application.target_replicas:
+            # Also where none has served: one that just begins to would wait on its node for a successor.
+            writes.append(ScaleServe(other.hash, 0, f"revision {goal.hash} is in its place", irreversible=True))
+        elif not other.may_have_requests:
             writes += _delete_revision(resolved, observed, other)
-        elif isinstance(other.serve, ServeState) and other.serve.target_replicas:
-            writes.append(ScaleServe(other.hash, 0, "another revision has taken over", irreversible=True))
     return writes
 
 
