@@ -93,15 +93,13 @@ def _revisions(resolved: Resolved, observed: Observed, seen: View) -> list[Write
     writes: list[Write] = []
     for revision in seen.revisions:
         step, is_goal = seen.steps[revision.hash], revision is seen.goal
-        if is_goal and (seen.holds_still or revision.resolved is None):
-            continue
-        if not is_goal and _is_to_go(seen, revision):
+        if seen.holds_still if is_goal else _is_to_go(seen, revision):
             continue
         if revision.resolved and (is_goal or step.replicas):
             writes += _apply(builders.head_service(revision.resolved, revision.hash), observed)
             writes += workloads.objects(revision.resolved, observed, revision, step)
         else:
-            writes += workloads.lowered(resolved, revision, step)
+            writes += workloads.counted(resolved, revision, step)
         writes += workloads.serve(observed, revision, step, is_goal=is_goal)
     return writes
 

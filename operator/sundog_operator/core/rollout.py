@@ -43,8 +43,6 @@ class Members:
     """Whether its head holds requests while no replica is up: kept until another revision is whole."""
     withdrawn: bool = False
     """Whether it was taken back: of its replicas none is worth waiting for."""
-    buildable: bool = True
-    """Whether it can be given more replicas."""
 
     @property
     def size(self) -> int:
@@ -158,8 +156,8 @@ class _Counts:
             kept = desired  # no replica is given up for a head that does not come
         if self._leaving_now > kept:
             self._lower(self.leaving, self._leaving_now - kept)
-        elif buildable := [each for each in self.leaving if each.buildable]:
-            keeper = buildable[-1]
+        else:
+            keeper = self.leaving[-1]
             self._grow(keeper, keeper.size + kept - self._leaving_now)
         self._grow(goal, first)
         self._lower((goal,), goal.size - first)
@@ -169,7 +167,7 @@ class _Counts:
         everyone = (*self.leaving, self.goal)
         there_are = sum(each.size for each in everyone)
         if there_are < self.limits.desired:
-            one = self.goal if self._is_proven or not self.leaving[-1].buildable else self.leaving[-1]
+            one = self.goal if self._is_proven else self.leaving[-1]
             self._grow(one, one.size + self.limits.desired - there_are)
         self._lower(everyone, there_are - self.limits.pods)
 

@@ -39,7 +39,7 @@ def objects(resolved: Resolved, observed: Observed, revision: RevisionView, step
     return writes
 
 
-def lowered(resolved: Resolved, revision: RevisionView, step: Step) -> list[Write]:
+def counted(resolved: Resolved, revision: RevisionView, step: Step) -> list[Write]:
     """The worker count of a revision of which it is not remembered what formed it: all else is left as it is."""
     if revision.worker is None:
         return []
@@ -52,7 +52,7 @@ def lowered(resolved: Resolved, revision: RevisionView, step: Step) -> list[Writ
         "apiVersion": found["apiVersion"],
         "kind": found["kind"],
         "metadata": metadata,
-        "spec": {**kept, "replicas": min(pods, revision.worker_replicas)},
+        "spec": {**kept, "replicas": pods},
     }
     return [*writes, *_apply_workload(manifest, found, why=step.why)]
 

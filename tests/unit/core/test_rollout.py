@@ -383,3 +383,17 @@ def test_a_count_that_rises_before_a_new_replica_serves_is_the_old_revisions(ser
     for _ in range(4):
         served.round()
     assert served.workers() == {f"qwen3-{old}-worker": 4, f"qwen3-{new}-worker": 1}
+
+
+def test_a_revision_whose_history_was_deleted_is_scaled_and_gone_back_to_all_the_same() -> None:
+    world = World(resource(replicas=2, rollout={"maxSurge": 0, "maxUnavailable": 1, "progressDeadlineSeconds": 600}))
+    world.converge()
+    old, _ = change(world, broken=True, engine=GOOD)
+    del world.children[ObjectKey("ControllerRevision", f"qwen3-{old}")]
+    for _ in range(8):
+        world.round()
+    assert world.workers()[f"qwen3-{old}-worker"] == 1
+    world.now += 601
+    world.converge()
+    assert world.ready() == ("False", "RolledBack")
+    assert world.workers() == {f"qwen3-{old}-worker": 2}
