@@ -22,6 +22,7 @@ from sundog_operator.core.adapters import identity, replicas_to_ask
 from sundog_operator.core.errors import InvalidSpec
 from sundog_operator.core.events import Event, transitions
 from sundog_operator.core.heads import heads_to_ask
+from sundog_operator.core.history import formed_by
 from sundog_operator.core.names import Manifest, ObjectKey, key_of
 from sundog_operator.core.observed import AdapterState, HeadUnreachable, Observed, RouterLoad, ServeState
 from sundog_operator.core.plan import make_plan
@@ -178,7 +179,7 @@ class Controller:
         (self._asleep.add if wakes(resource) else self._asleep.discard)(key)
         observed = self._observe(key, resource)
         try:
-            resolved = resolve(resource, self._config, self._master_key)
+            resolved = self._resolve(resource, observed)
         except InvalidSpec as invalid:
             return await self._tell(memory, observed, status_of(invalid, observed), writes=())
         observed = await self._ask(resolved, observed)
@@ -241,6 +242,10 @@ class Controller:
             unix_seconds=time.time(),
         )
 
+    def _resolve(self, resource: Manifest, observed: Observed) -> Resolved:
+        history = formed_by(resource["metadata"]["name"], observed.children)
+        return resolve(resource, self._config, self._master_key, history)
+
     async def _ask(self, resolved: Resolved, observed: Observed) -> Observed:
         """Ask the heads and routers whose answers this pass needs."""
         revisions = sorted(heads_to_ask(resolved, observed))
@@ -281,7 +286,7 @@ class Controller:
             return None
         observed = self._observe(key, resource)
         try:
-            resolved = resolve(resource, self._config, self._master_key)
+            resolved = self._resolve(resource, observed)
         except InvalidSpec:
             return None  # changed this very moment: its event brings the next pass
         return resolved, await self._ask(resolved, observed)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sundog_operator.api.types import LLMDeployment
+from sundog_operator.api.types import LLMDeployment, LLMDeploymentSpec
 from sundog_operator.config import Config
-from sundog_operator.core.resolve import resolve
+from sundog_operator.core.resolve import FORMING, resolve
 from sundog_operator.core.timeouts import timeouts
 from sundog_serving.contract import Reason
 
@@ -24,10 +24,11 @@ DOCUMENTS = sorted(
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 OPERATOR = ROOT / "operator" / "sundog_operator"
 # Where reasons are made. Every word of theirs that looks like a reason and is none of Ready=False is listed here.
-REASON_CODE = (OPERATOR / "core" / "status.py", OPERATOR / "core" / "problems.py")
+REASON_CODE = tuple(OPERATOR / "core" / f"{name}.py" for name in ("status", "problems", "judgement"))
+STATES_OF_A_REVISION = {"Draining", "Kept", "Serving", "Starting", "Withdrawn"}
 STATES = {"True", "False"}
 CONDITIONS = {"AutoscalingActive", "Available", "PodScheduled", "Ready", "ReplicaFailure", "Scheduled", "Stalled"}
-GOOD_REASONS = {"AllReplicasReady", "ScaledToZero"}
+GOOD_REASONS = {"AllReplicasReady", "ScaledToZero", "Suspended"}
 REASONS_OF_OTHER_CONDITIONS = {"NoReplicaReady", "NoRouterReady", "PodsScheduled", "ReplicasAnswer", "RequestsHeld"}
 WORDS_OF_KUBERNETES = {
     "CrashLoopBackOff",
@@ -36,6 +37,7 @@ WORDS_OF_KUBERNETES = {
     "ErrImageInspectError",
     "ErrImageNeverPull",
     "ErrImagePull",
+    "Error",
     "ImagePullBackOff",
     "InvalidImageName",
     "OOMKilled",
@@ -94,7 +96,9 @@ def test_troubleshooting_has_every_reason_and_no_other() -> None:
         and isinstance(node.value, str)
         and re.fullmatch(r"[A-Z][A-Za-z]+", node.value)
     }
-    known = STATES | CONDITIONS | GOOD_REASONS | REASONS_OF_OTHER_CONDITIONS | WORDS_OF_KUBERNETES
+    known = (
+        STATES | STATES_OF_A_REVISION | CONDITIONS | GOOD_REASONS | REASONS_OF_OTHER_CONDITIONS | WORDS_OF_KUBERNETES
+    )
     told = words - known | {str(reason) for reason in Reason}
     text = (ROOT / "docs/troubleshooting.md").read_text()
     rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
@@ -117,6 +121,17 @@ def test_lora_has_every_reason_of_its_condition() -> None:
     given = set(re.findall(r'"(Adapter[a-z]*[A-Z][a-z]+)"', source)) - {"AdaptersReady"}
     explained = re.findall(r"^\| `([A-Za-z]+)`", (ROOT / "docs/lora.md").read_text(), re.MULTILINE)
     assert set(explained) == given
+
+
+def test_rollouts_says_of_every_field_whether_it_forms_a_revision() -> None:
+    table = (ROOT / "docs/rollouts.md").read_text().partition("| field of `spec` |")[2].partition("\n\n")[0]
+    told = {
+        field: "forms a new revision" in line
+        for line in rows(table)
+        for field in re.findall(r"`([A-Za-z]+)`", line.split("|")[1])
+    }
+    fields = [str(field.alias) for field in LLMDeploymentSpec.model_fields.values()]
+    assert told == {field: field in FORMING for field in fields}
 
 
 def rows(text: str) -> list[str]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import Cluster, ClusterError
+from tests.cluster import Cluster, ClusterError, builds
 
 Manifest = dict[str, Any]
 Manifests = list[Manifest]  # within the class below `list` is its own
@@ -81,6 +82,26 @@ class Site:
         selector = f"sundog.dev/llmdeployment={name},sundog.dev/component={component}"
         return [pod for pod in self.list("pods", selector) if "deletionTimestamp" not in pod["metadata"]]
 
+    @contextlib.asynccontextmanager
+    async def watch(self, name: str) -> AsyncIterator[Manifests]:
+        """Record what `kubectl get llmdeployment --watch` tells while the block runs."""
+        command = ("get", "llmdeployment", name, f"--namespace={self.namespace}", "--watch", "--output=json")
+        without_proxy = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+        process = await asyncio.create_subprocess_exec(
+            str(builds.tool("kubectl")),
+            *command,
+            env={**without_proxy, "KUBECONFIG": str(self.cluster.kubeconfig)},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        told: Manifests = []
+        reading = asyncio.create_task(_read_objects(process, told))
+        try:
+            yield told
+        finally:
+            process.terminate()
+            await process.wait()
+            await reading
+
     def delete_pod(self, pod: Manifest) -> None:
         """Delete a pod as `kubectl delete pod` does, without waiting for it to be gone."""
         self.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
@@ -147,6 +168,17 @@ class Site:
         if folder := os.environ.get("SUNDOG_E2E_STORIES"):
             Path(folder).mkdir(parents=True, exist_ok=True)
             Path(folder, f"{self.namespace}.txt").write_text(self.story())
+
+
+async def _read_objects(process: asyncio.subprocess.Process, told: Manifests) -> None:
+    """Read JSON objects, one after the other, as kubectl prints them: each ends with a line that is a brace."""
+    assert process.stdout
+    text = ""
+    while line := await process.stdout.readline():
+        text += line.decode()
+        if line.rstrip() == b"}":
+            told.append(json.loads(text))
+            text = ""
 
 
 def post(url: str, body: Manifest, *, seconds: float = 120.0) -> Manifest:

@@ -172,6 +172,14 @@ async def test_health_is_answered_without_a_replica_hearing_of_it(tmp_path: Path
         assert rig.replicas[0].received == []
 
 
+async def test_a_suspended_model_refuses_every_request_and_holds_none(tmp_path: Path) -> None:
+    async with running(tmp_path, replicas=1, suspended=True) as rig:
+        for method, path in (("POST", "/v1/chat/completions"), ("GET", "/v1/models"), ("GET", "/health")):
+            answer = await rig.ask(method, path)
+            assert (answer.status, answer.error()["code"]) == (503, "suspended")
+        assert rig.replicas[0].received == []
+
+
 async def test_each_token_passes_as_it_comes(tmp_path: Path) -> None:
     async with running(tmp_path, replicas=1) as rig:
         client = await rig.stream_of(rig.replicas[0])

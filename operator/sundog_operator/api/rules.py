@@ -179,6 +179,23 @@ AUTOSCALING = (
     ),
 )
 
+ROLLOUT = (
+    Rule(
+        "self.maxSurge + self.maxUnavailable > 0",
+        "with both 0 no replica could be replaced: set maxSurge or maxUnavailable to 1",
+        field_path=".maxUnavailable",
+    ),
+    Rule(
+        "self.minReadySeconds < self.progressDeadlineSeconds",
+        "must be less than progressDeadlineSeconds",
+        field_path=".minReadySeconds",
+    ),
+)
+REVISION_HASH = Rule(
+    "self == '' || self.matches('^[0-9a-f]{8}$')",
+    "not a hash of status.revisions: write eight of 0-9 and a-f",
+)
+
 TOLERATION = (
     Rule(
         "!has(self.operator) || self.operator != 'Exists' || !has(self.value) || self.value == ''",

@@ -38,6 +38,8 @@ from sundog_operator.api.rules import (
     OBJECT_NAME_OR_NONE,
     POSITIVE_AMOUNT,
     QUALIFIED_KEYS,
+    REVISION_HASH,
+    ROLLOUT,
     keep,
 )
 from sundog_operator.api.uri import (
@@ -239,9 +241,22 @@ class Autoscaling(APIObject):
 class Rollout(APIObject):
     """How a new revision replaces the old one."""
 
+    model_config = ConfigDict(json_schema_extra=keep(*ROLLOUT))
+
+    max_surge: Annotated[int, Field(ge=0, le=256)] = 1
+    """Pods beyond replicas meanwhile. Default: 1; 0 where no GPU is spare."""
+    max_unavailable: Annotated[int, Field(ge=0, le=256)] = 0
+    """Replicas that may be missing meanwhile. Default: 0."""
+    min_ready_seconds: Annotated[int, Field(ge=0, le=3600)] = 0
+    """Seconds a new replica must answer before it counts. Default: 0."""
     progress_deadline_seconds: Annotated[int, Field(ge=60, le=86400)] = 1800
-    """Seconds a replica may take to become ready. Default: 1800, since a large model is downloaded and loaded in that
-    time."""
+    """Seconds a replica may take to become ready; then a new revision is withdrawn. Default: 1800, for large models."""
+    revision_history_limit: Annotated[int, Field(ge=0, le=32)] = 5
+    """Old revisions that are remembered. Default: 5."""
+    paused: bool = False
+    """Take no step of a rollout; scaling goes on. Default: false."""
+    revision: Annotated[str, StringConstraints(max_length=8)] = Field(default="", json_schema_extra=keep(REVISION_HASH))
+    """Hash of a remembered revision to run instead of the spec's. Default: none."""
 
 
 class Router(APIObject):
@@ -250,8 +265,8 @@ class Router(APIObject):
     replicas: Annotated[int, Field(ge=1, le=16)] = 2
     """Router pods. Default: 2, so that one may go without a failed request."""
     max_ongoing_per_replica: Annotated[int, Field(ge=1, le=4096)] = 64
-    """Requests that each router pod sends to one replica at a time; more wait in the router. Default: 64, below the
-    batch at which an engine starts to slow each stream down."""
+    """Requests that each router pod sends to one replica at a time; more wait. Default: 64, below the batch at which an
+    engine slows each stream down."""
     max_queue: Annotated[int, Field(ge=0, le=65536)] = 256
     """Requests that may wait in each router pod; one more is answered with 429. Default: 256, so that an overload is
     told to clients instead of hidden in a long wait."""
@@ -307,6 +322,8 @@ class LLMDeploymentSpec(APIObject):
     replicas: Annotated[int, Field(ge=0, le=256)] = 1
     """Replicas of the engine, each in a pod of its own. Default: 1, the least that serves. Leave it out of Git where
     an autoscaler writes it through the scale subresource."""
+    suspend: bool = False
+    """Drain all replicas and answer 503. Default: false."""
     request_timeout_seconds: Annotated[int, Field(ge=1, le=86400)] = 600
     """Seconds the longest request may take; every drain and grace time is derived from it. Default: 600, enough for
     long generations and short enough for a node to drain."""
@@ -347,7 +364,7 @@ class EngineStatus(ObservedObject):
 
 
 class RevisionStatus(ObservedObject):
-    """One revision that has replicas, or is about to."""
+    """One revision."""
 
     name: str
     """Name of its objects: <name>-<hash>."""
@@ -359,6 +376,8 @@ class RevisionStatus(ObservedObject):
     """Those of them that answer."""
     current: bool = False
     """Whether it is the one that the spec asks for."""
+    state: str = ""
+    """Starting, Serving, Draining, Withdrawn, or Kept for spec.rollout.revision."""
 
 
 class ScalingDecision(ObservedObject):
@@ -371,8 +390,8 @@ class ScalingDecision(ObservedObject):
     to: int
     """Replicas asked for."""
     who: str
-    """Who wrote it: HorizontalPodAutoscaler, Sundog (to zero and from there), or the field manager of someone else.
-    Where the API server did not note who wrote it: scale subresource."""
+    """Who wrote it: HorizontalPodAutoscaler, Sundog (to zero and back), or another's field manager; where none was
+    noted: scale subresource."""
     metric: str = ""
     """What was measured, of the metrics that wanted most replicas."""
     value: str = ""
@@ -401,7 +420,7 @@ class LLMDeploymentStatus(ObservedObject):
     engine: EngineStatus | None = None
     """The engine that serves."""
     revisions: Annotated[tuple[RevisionStatus, ...], Field(max_length=64)] = ()
-    """Revisions that have replicas, or are about to."""
+    """Revisions, the newest first."""
     adapters: Annotated[tuple[AdapterStatus, ...], Field(max_length=64)] = ()
     """The LoRA adapters."""
     scaling: Annotated[tuple[ScalingDecision, ...], Field(max_length=10)] = ()

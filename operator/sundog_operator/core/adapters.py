@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sundog_operator.api.types import Adapter
+from sundog_operator.core import names
 from sundog_operator.core.names import Manifest
 from sundog_operator.core.observed import AdapterState, Observed
 from sundog_operator.core.resolve import Resolved
@@ -44,7 +45,7 @@ def _entry(resolved: Resolved, adapter: Adapter) -> dict[str, Any]:
     location = adapter.location
     path = None
     if location.scheme == "pvc":
-        path = f"{resolved.mounts[location.authority]}/{location.path}".rstrip("/")
+        path = f"{resolved.mounts.get(location.authority, names.MODEL_MOUNT)}/{location.path}".rstrip("/")
     return {"name": adapter.name, "uri": str(location), "path": path, "revision": adapter.revision}
 
 
@@ -58,13 +59,18 @@ def replicas_to_ask(
     resolved: Resolved, observed: Observed, known: Mapping[tuple[str, int], tuple[AdapterState, ...]]
 ) -> list[Manifest]:
     """Replicas whose answer this pass needs: all that are ready, but those that are known to have all of the list."""
-    return [pod for pod in _replicas(resolved, observed) if not _is_final(resolved, known.get(identity(pod)))]
+    served, replicas = _serving(resolved, observed)
+    return [pod for pod in replicas if not _is_final(served, known.get(identity(pod)))]
 
 
-def _replicas(resolved: Resolved, observed: Observed) -> list[Manifest]:
-    if resolved.spec.model.lora is None:
-        return []
-    return [pod for pod in view(resolved, observed).current.pods if is_ready(pod)]
+def _serving(resolved: Resolved, observed: Observed) -> tuple[Resolved, list[Manifest]]:
+    """Give the LLMDeployment as it is with the revision that is to serve, and the replicas of that which are ready.
+
+    One that was gone back to may have no room for adapters.
+    """
+    goal = view(resolved, observed).goal
+    served = goal.resolved or resolved
+    return served, [pod for pod in goal.pods if is_ready(pod)] if served.spec.model.lora else []
 
 
 def _is_final(resolved: Resolved, said: tuple[AdapterState, ...] | str | None) -> bool:
@@ -99,9 +105,8 @@ class _Count:
         return "Loaded" if self.loaded == self.replicas else "Loading"
 
 
-def _counts(resolved: Resolved, observed: Observed) -> Iterator[_Count]:
-    replicas = [pod["metadata"]["name"] for pod in _replicas(resolved, observed)]
-    for entry in _wanted(resolved):
+def _counts(served: Resolved, observed: Observed, replicas: list[str]) -> Iterator[_Count]:
+    for entry in _wanted(served):
         said = [
             each
             for pod in replicas
@@ -116,6 +121,10 @@ def _counts(resolved: Resolved, observed: Observed) -> Iterator[_Count]:
         )
 
 
+def _names(pods: list[Manifest]) -> list[str]:
+    return [pod["metadata"]["name"] for pod in pods]
+
+
 def _states(observed: Observed, pod: str) -> tuple[AdapterState, ...]:
     said = observed.adapters.get(pod, ())
     return () if isinstance(said, str) else said
@@ -123,10 +132,11 @@ def _states(observed: Observed, pod: str) -> tuple[AdapterState, ...]:
 
 def adapters_status(resolved: Resolved, observed: Observed) -> dict[str, Any]:
     """`status.adapters`; empty without `spec.model.lora`."""
-    if resolved.spec.model.lora is None:
+    served, replicas = _serving(resolved, observed)
+    if served.spec.model.lora is None:
         return {}
     rows = []
-    for count in _counts(resolved, observed):
+    for count in _counts(served, observed, _names(replicas)):
         row = {"name": count.name, "state": count.state, "loaded": count.loaded, "replicas": count.replicas}
         rows.append({**row, "message": count.failures[0]} if count.failures else row)
     return {"adapters": rows}
@@ -134,16 +144,17 @@ def adapters_status(resolved: Resolved, observed: Observed) -> dict[str, Any]:
 
 def adapters_ready(resolved: Resolved, observed: Observed) -> tuple[str, str, str] | None:
     """Status, reason and message of the condition; None without `spec.model.lora`. The model itself is not in it."""
-    if resolved.spec.model.lora is None:
+    served, pods = _serving(resolved, observed)
+    if served.spec.model.lora is None:
         return None
-    replicas = [pod["metadata"]["name"] for pod in _replicas(resolved, observed)]
-    unheard = [pod for pod in replicas if not _has_heard(resolved, observed.adapters.get(pod))]
+    replicas = _names(pods)
+    unheard = [pod for pod in replicas if not _has_heard(served, observed.adapters.get(pod))]
     if unheard:
         said = observed.adapters.get(unheard[0])
         why = f": {said}" if isinstance(said, str) else ""
         told = len(replicas) - len(unheard)
         return "False", CHANGING, f"{told} of {len(replicas)} replicas have taken the list of adapters{why}"
-    counts = list(_counts(resolved, observed))
+    counts = list(_counts(served, observed, replicas))
     if failed := next((count for count in counts if count.failures), None):
         many = sum(bool(count.failures) for count in counts)
         more = f" (and {many - 1} more, see status.adapters)" if many > 1 else ""
@@ -177,7 +188,8 @@ def seconds_to_look_again(resolved: Resolved, observed: Observed) -> float | Non
 
 def is_under_way(resolved: Resolved, observed: Observed) -> bool:
     """Whether a replica was seen that had not taken the list: perhaps its head was never told."""
-    return resolved.spec.model.lora is not None and condition(observed.resource, CONDITION).get("reason") in {
+    served, _ = _serving(resolved, observed)
+    return served.spec.model.lora is not None and condition(observed.resource, CONDITION).get("reason") in {
         None,
         CHANGING,
     }

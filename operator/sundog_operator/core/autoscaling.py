@@ -83,7 +83,7 @@ def autoscaler(spec: LLMDeploymentSpec) -> Autoscaler | None:
 def made_by_us(resolved: Resolved) -> ObjectKey | None:
     """Which object scales, of those that Sundog makes."""
     wanted = autoscaler(resolved.spec)
-    if wanted is None or wanted.kind == "External":
+    if wanted is None or wanted.kind == "External" or resolved.spec.suspend:
         return None
     return ObjectKey(HPA if wanted.kind == "HPA" else SCALED_OBJECT, resolved.name)
 
@@ -131,6 +131,8 @@ def active(resolved: Resolved, observed: Observed) -> tuple[str, str, str] | Non
     wanted = autoscaler(resolved.spec)
     if wanted is None:
         return None
+    if resolved.spec.suspend:
+        return "Unknown", "Suspended", "spec.suspend is true: the number of replicas is left as it is meanwhile"
     if wanted.kind == "External":
         return "Unknown", "External", "an autoscaler of your own is to scale; Sundog makes none"
     if obstacle := _obstacle(resolved, observed, wanted):

@@ -26,7 +26,10 @@ _STEPS = {
     "ReplicasStarting",
     "ReplicasDraining",
     "OldRevisionDraining",
+    "Paused",
+    "RollingOut",
     "RouterStarting",
+    "Suspending",
     "Reconciling",
 }
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from sundog_operator.core.adapters import is_under_way
+from sundog_operator.core.judgement import ROLLED_BACK
 from sundog_operator.core.observed import Observed
 from sundog_operator.core.resolve import Resolved
-from sundog_operator.core.view import RevisionView, condition, view
+from sundog_operator.core.view import View, condition, view
 
 
 def heads_to_ask(resolved: Resolved, observed: Observed) -> frozenset[str]:
@@ -14,18 +15,19 @@ def heads_to_ask(resolved: Resolved, observed: Observed) -> frozenset[str]:
     A head whose pod is not ready is not asked: its readiness is watched, so the pass comes again by itself.
     """
     seen = view(resolved, observed)
-    revisions = [other for other in seen.others if other.head_is_ready]
-    if seen.current.head_is_ready and not _is_settled(resolved, observed, seen.current):
-        revisions.append(seen.current)
+    revisions = [each for each in seen.leaving if each.head_is_ready]
+    if seen.goal.head_is_ready and not _is_settled(resolved, observed, seen):
+        revisions.append(seen.goal)
     return frozenset(revision.hash for revision in revisions)
 
 
-def _is_settled(resolved: Resolved, observed: Observed, current: RevisionView) -> bool:
-    """Whether this very spec was seen Ready before, and the pods still say so."""
-    status = observed.resource.get("status", {})
+def _is_settled(resolved: Resolved, observed: Observed, seen: View) -> bool:
+    """Whether this very spec was seen Ready, or rolled back, before, and the pods still say so."""
+    status, ready = observed.resource.get("status", {}), condition(observed.resource, "Ready")
+    goal = seen.goal
     return (
         status.get("observedGeneration") == resolved.generation
-        and condition(observed.resource, "Ready").get("status") == "True"
+        and (ready.get("status") == "True" or (seen.withdrawn is not None and ready.get("reason") == ROLLED_BACK))
         and not is_under_way(resolved, observed)
-        and current.worker_replicas == len(current.pods) == current.ready == resolved.spec.replicas
+        and goal.worker_replicas == len(goal.pods) == goal.ready == seen.desired
     )

@@ -28,6 +28,10 @@ COMPONENT_LABEL: Final = f"{GROUP}/component"
 REVISION_LABEL: Final = f"{GROUP}/revision"
 APPLIED_HASH_ANNOTATION: Final = f"{GROUP}/applied-hash"
 POD_DELETION_COST_ANNOTATION: Final = "controller.kubernetes.io/pod-deletion-cost"
+SERVED_ANNOTATION: Final = f"{GROUP}/served"
+"""On a ControllerRevision: its replicas have once been all there."""
+WITHDRAWN_ANNOTATION: Final = f"{GROUP}/withdrawn"
+"""On a ControllerRevision: why it was taken back, as JSON."""
 
 ROUTER: Final = "router"
 HEAD: Final = "head"
@@ -97,6 +101,11 @@ def head_service(name: str) -> str:
 def worker(name: str) -> str:
     """NetworkPolicy and PodDisruptionBudget of the workers of all revisions."""
     return f"{name}-worker"
+
+
+def revision(name: str, revision: str) -> str:
+    """ControllerRevision of one revision, and what all its objects begin with."""
+    return f"{name}-{revision}"
 
 
 def revision_head(name: str, revision: str) -> str:

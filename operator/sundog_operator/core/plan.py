@@ -2,13 +2,13 @@
 
 Rules that hold in every state:
 - a worker pod goes only when Serve has no replica on it, and Serve takes a replica away only by draining it;
-- a new revision is whole and Ready before the old one is touched;
+- an old revision's head stays until the new revision is whole;
 - over an unchanged world the plan is empty.
 """
 
 from __future__ import annotations
 
-from sundog_operator.core import names
+from sundog_operator.core import names, workloads
 from sundog_operator.core.adapters import seconds_to_look_again
 from sundog_operator.core.autoscaling import HPA, SCALED_OBJECT, autoscaler, made_by_us, unmet
 from sundog_operator.core.builders import deployment as shared
@@ -16,14 +16,15 @@ from sundog_operator.core.builders import revision as builders
 from sundog_operator.core.builders import router
 from sundog_operator.core.builders.autoscaler import horizontal_pod_autoscaler, scaled_object
 from sundog_operator.core.comparison import applied_hash, is_applied, with_applied_hash
-from sundog_operator.core.deadline import seconds_to_deadline
+from sundog_operator.core.deadline import seconds_to_available, seconds_to_deadline
+from sundog_operator.core.history import Entry, Withdrawal, changed
+from sundog_operator.core.history import manifest as entry_manifest
+from sundog_operator.core.judgement import verdict
 from sundog_operator.core.names import Manifest, ObjectKey, key_of
 from sundog_operator.core.observed import Observed, ServeState
-from sundog_operator.core.problems import serve_problem
 from sundog_operator.core.resolve import Resolved
-from sundog_operator.core.serve_config import attempt_of, is_deployed, serve_config
 from sundog_operator.core.view import RevisionView, View, is_part, view
-from sundog_operator.core.writes import Apply, Create, Delete, Plan, PutServe, Scale, ScaleServe, Write
+from sundog_operator.core.writes import Apply, Create, Delete, Plan, Scale, ScaleServe, Write
 from sundog_operator.core.zero import (
     HOLDING_LOOK_AGAIN_SECONDS,
     LEAST_LOOK_AGAIN_SECONDS,
@@ -36,26 +37,80 @@ from sundog_operator.core.zero import (
 # which takes minutes and whose end the pods tell, rarely.
 DRAINING_LOOK_AGAIN_SECONDS = 1.0
 LOADING_LOOK_AGAIN_SECONDS = 5.0
-# From one PUT to the next, when Serve has given up: a model that is being copied, a hub that is away.
-RETRY_SECONDS = 30.0
-VICTIM_COST = "-1000"
 
 
 def make_plan(resolved: Resolved, observed: Observed) -> Plan:
     """Decide what to write now."""
     seen = view(resolved, observed)
+    withdrawal = verdict(resolved, observed, seen)
+    remembered = _history(resolved, seen, withdrawal)
+    if withdrawal:
+        # Nothing else is done in this pass: the next one sees another goal.
+        return Plan(tuple(remembered), LEAST_LOOK_AGAIN_SECONDS)
     writes = [
         *_shared(resolved, observed, in_charge=seen.in_charge),
-        *_revision(resolved, observed, seen.current),
-        *_serve(resolved, observed, seen.current),
+        *remembered,
+        *_revisions(resolved, observed, seen),
         *_removals(resolved, observed, seen),
         *_autoscaling(resolved, observed, seen),
     ]
     return Plan(tuple(writes), _look_again(resolved, observed, seen))
 
 
+def _history(resolved: Resolved, seen: View, withdrawal: Withdrawal | None) -> list[Write]:
+    """Remember the revision that is asked for and what became of it, and forget the oldest."""
+    if seen.holds_still:
+        return []
+    newest = max((entry.number for entry in seen.history.values()), default=0)
+    writes: list[Write] = []
+    if resolved.revision not in seen.history:
+        writes.append(Apply(entry_manifest(resolved, number=newest + 1), "it is asked for"))
+    for entry in seen.history.values():
+        is_asked_for = entry.hash == resolved.revision
+        number = newest + 1 if is_asked_for and entry.number < newest else entry.number
+        served = entry.served or (seen.desired > 0 and seen.is_complete(entry.hash))
+        withdrawn = (withdrawal or entry.withdrawn) if is_asked_for else None
+        if (number, served, withdrawn) != (entry.number, entry.served, entry.withdrawn):
+            manifest = changed(resolved, entry, number=number, served=served, withdrawn=withdrawn)
+            writes.append(Apply(manifest, _fate(entry, number=number, served=served, withdrawn=withdrawn)))
+    needed = {resolved.revision, seen.in_charge, *(each.hash for each in seen.revisions)}
+    kept = resolved.spec.rollout.revision_history_limit
+    others = [entry for entry in seen.history.values() if entry.hash not in needed]
+    writes += [Delete(entry.key, entry.uid, "it is too old", irreversible=False) for entry in others[kept:]]
+    return writes
+
+
+def _fate(entry: Entry, *, number: int, served: bool, withdrawn: Withdrawal | None) -> str:
+    """Say what has become of a revision."""
+    if withdrawn and not entry.withdrawn:
+        return f"revision {entry.hash} is withdrawn: {withdrawn.message}"
+    if entry.withdrawn and not withdrawn:
+        return "another revision is asked for: it may be tried again"
+    return "it serves" if served and number == entry.number else "it is asked for again"
+
+
+def _revisions(resolved: Resolved, observed: Observed, seen: View) -> list[Write]:
+    """Bring the objects and heads of all revisions one step on."""
+    writes: list[Write] = []
+    for revision in seen.revisions:
+        step, is_goal = seen.steps[revision.hash], revision is seen.goal
+        if seen.holds_still if is_goal else _is_to_go(seen, revision):
+            continue
+        if revision.resolved and (is_goal or step.replicas):
+            writes += _apply(builders.head_service(revision.resolved, revision.hash), observed)
+            writes += workloads.objects(revision.resolved, observed, revision, step)
+        else:
+            writes += workloads.counted(resolved, revision, step)
+        writes += workloads.serve(observed, revision, step, is_goal=is_goal)
+    return writes
+
+
+def _is_to_go(seen: View, revision: RevisionView) -> bool:
+    """Whether nothing of a leaving revision is needed any more, once its replicas are drained."""
+    return revision.hash != seen.in_charge and not seen.steps[revision.hash].replicas
+
+
 def _shared(resolved: Resolved, observed: Observed, *, in_charge: str) -> list[Write]:
-    current = resolved.revision
     manifests = [
         shared.service_account(resolved),
         router.config_map(resolved),
@@ -65,7 +120,6 @@ def _shared(resolved: Resolved, observed: Observed, *, in_charge: str) -> list[W
         shared.replicas_service(resolved),
         shared.head_service(resolved, in_charge=in_charge),
         router.deployment(resolved),
-        builders.head_service(resolved, current),
     ]
     writes: list[Write] = []
     for manifest in manifests:
@@ -107,140 +161,21 @@ def _apply(manifest: Manifest, observed: Observed) -> list[Write]:
     return [Apply(wanted, reason)]
 
 
-def _revision(resolved: Resolved, observed: Observed, current: RevisionView) -> list[Write]:
-    """Objects of the current revision, the worker count included."""
-    writes: list[Write] = []
-    claim_key = ObjectKey("PersistentVolumeClaim", names.revision_head(resolved.name, current.hash))
-    if current.head is None:
-        state_on_claim = observed.default_storage_class or bool(resolved.spec.ray.head.storage.storage_class_name)
-    else:
-        state_on_claim = _uses_claim(current.head)
-    if state_on_claim and claim_key not in observed.children:
-        # A claim's spec can't be changed: it is applied once.
-        writes.append(Apply(with_applied_hash(builders.head_claim(resolved, current.hash)), "it does not exist"))
-    head = builders.head_deployment(resolved, current.hash, state_on_claim=state_on_claim)
-    writes += _apply_workload(head, current.head)
-    replicas, victims = _worker_replicas(resolved, current)
-    writes += [
-        Apply(_pod_patch(resolved, pod, cost=VICTIM_COST), "Serve has drained it: it goes first")
-        for pod in victims
-        if not _has_cost(pod)
-    ]
-    if victims and not all(_has_cost(pod) for pod in victims):
-        replicas = current.worker_replicas  # lowered once the marks have been seen
-    writes += [
-        Apply(_pod_patch(resolved, pod, cost=None), "it is needed after all")
-        for pod in current.pods
-        if _has_cost(pod) and replicas >= len(current.pods)
-    ]
-    worker = builders.worker_deployment(resolved, current.hash, replicas=replicas)
-    writes += _apply_workload(worker, current.worker)
-    return writes
-
-
-def _uses_claim(head: Manifest) -> bool:
-    return any("persistentVolumeClaim" in volume for volume in head["spec"]["template"]["spec"].get("volumes", []))
-
-
-def _apply_workload(manifest: Manifest, found: Manifest | None) -> list[Write]:
-    """Apply a Deployment of a revision; its pods must not restart because an upgraded operator renders them otherwise.
-
-    The hash is taken over the pod template only. Where it is still the one that was applied, a template that differs
-    was edited by someone and is set back; where it is another, the template stays as it is.
-    """
-    template = manifest["spec"]["template"]
-    wanted_hash = applied_hash(with_applied_hash({"metadata": {}, "template": template}))
-    if found is not None and applied_hash(found) not in {None, wanted_hash}:
-        manifest = {**manifest, "spec": {**manifest["spec"], "template": found["spec"]["template"]}}
-        wanted_hash = applied_hash(found)
-    annotations = {names.APPLIED_HASH_ANNOTATION: wanted_hash}
-    manifest = {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}}
-    if found is None:
-        return [Apply(manifest, "it does not exist")]
-    if is_applied(manifest, found):
-        return []
-    before, after = int(found["spec"].get("replicas", 1)), int(manifest["spec"]["replicas"])
-    if before != after:
-        reason = f"replicas {before} → {after}"
-        return [Apply(manifest, reason, irreversible=after < before)]
-    return [Apply(manifest, "it was changed by someone else")]
-
-
-def _worker_replicas(resolved: Resolved, current: RevisionView) -> tuple[int, tuple[Manifest, ...]]:
-    """How many worker pods to ask for now, and which pods are to go."""
-    target, asked = resolved.spec.replicas, current.worker_replicas
-    if current.worker is None or target >= asked:
-        return target, ()
-    if not current.may_have_requests and not isinstance(current.serve, ServeState):
-        return target, ()  # no replica was ever up
-    if not isinstance(current.serve, ServeState):
-        return asked, ()  # only the head can tell which pods are empty
-    if current.serve.target_replicas is not None and current.serve.target_replicas > target:
-        return asked, ()  # Serve is lowered first
-    missing = max(asked - len(current.pods), 0)  # pods that were never made, or are ending already
-    empty = sorted(current.pods_without_replica, key=lambda pod: (not _has_cost(pod), pod["metadata"]["name"]))
-    victims = tuple(empty[: max(asked - target - missing, 0)])
-    return max(asked - missing - len(victims), target), victims
-
-
-def _has_cost(pod: Manifest) -> bool:
-    return names.POD_DELETION_COST_ANNOTATION in pod["metadata"].get("annotations", {})
-
-
-def _pod_patch(resolved: Resolved, pod: Manifest, *, cost: str | None) -> Manifest:
-    metadata: Manifest = {
-        "name": pod["metadata"]["name"],
-        "namespace": resolved.namespace,
-        "uid": pod["metadata"]["uid"],
-    }
-    if cost is not None:
-        metadata["annotations"] = {names.POD_DELETION_COST_ANNOTATION: cost}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
-
-
-def _serve(resolved: Resolved, observed: Observed, current: RevisionView) -> list[Write]:
-    """What the head of the current revision must be told."""
-    if not isinstance(current.serve, ServeState):
-        return []
-    target = resolved.spec.replicas
-    state = current.serve
-    attempt = attempt_of(state.deployed_config)
-    if not is_deployed(serve_config(resolved, replicas=target), state.deployed_config):
-        # A PUT sets the count back: while replicas are being drained it must not start them again, nor drain more.
-        count = state.target_replicas if state.target_replicas is not None else target
-        config = serve_config(resolved, replicas=count, attempt=attempt)
-        return [PutServe(current.hash, config, "the application is to change")]
-    if _is_to_be_retried(observed, state):
-        config = serve_config(resolved, replicas=target, attempt=attempt + 1)
-        return [PutServe(current.hash, config, "to try a failed start again")]
-    if state.target_replicas is None or state.target_replicas == target:
-        return []
-    reason = f"replicas {state.target_replicas} → {target}"
-    return [ScaleServe(current.hash, target, reason, irreversible=target < state.target_replicas)]
-
-
-def _is_to_be_retried(observed: Observed, state: ServeState) -> bool:
-    """Whether Serve has given up (after three tries) what something outside the spec may have cured since."""
-    if state.application_status != "DEPLOY_FAILED":
-        return False
-    problem = serve_problem(state)
-    waited = observed.unix_seconds - state.deployed_unix_seconds
-    return (problem is None or problem.curable_by_waiting) and waited >= RETRY_SECONDS
-
-
 def _removals(resolved: Resolved, observed: Observed, seen: View) -> list[Write]:
-    """Take other revisions away: what never served at once, what serves only when the current one is whole."""
+    """Put the goal in charge once it is whole, and take away what has no replica any more."""
+    goal = seen.goal
+    if goal.is_complete(seen.desired) and seen.in_charge != goal.hash and not seen.paused:
+        manifest = with_applied_hash(shared.head_service(resolved, in_charge=goal.hash))
+        return [Apply(manifest, f"revision {goal.hash} is ready and takes over")]
     writes: list[Write] = []
-    if seen.current.is_complete(resolved.spec.replicas) and seen.in_charge != resolved.revision:
-        manifest = with_applied_hash(shared.head_service(resolved, in_charge=resolved.revision))
-        return [Apply(manifest, f"revision {resolved.revision} is ready and takes over")]
-    for other in seen.others:
-        if other.hash == seen.in_charge:
-            continue  # kept until the current one is whole
-        if not other.may_have_requests:
+    for other in seen.leaving:
+        if not _is_to_go(seen, other):
+            continue
+        if other.application is not None and other.application.target_replicas:
+            # Also where none has served: one that just begins to would wait on its node for a successor.
+            writes.append(ScaleServe(other.hash, 0, f"revision {goal.hash} is in its place", irreversible=True))
+        elif not other.may_have_requests:
             writes += _delete_revision(resolved, observed, other)
-        elif isinstance(other.serve, ServeState) and other.serve.target_replicas:
-            writes.append(ScaleServe(other.hash, 0, "another revision has taken over", irreversible=True))
     return writes
 
 
@@ -288,31 +223,32 @@ def _autoscaling(resolved: Resolved, observed: Observed, seen: View) -> list[Wri
 
 
 def _look_again(resolved: Resolved, observed: Observed, seen: View) -> float | None:
-    current = seen.current
-    asked = [revision for revision in (current, *seen.others) if revision.serve is not None]
-    waits = [seconds for seconds in [seconds_to_deadline(resolved, observed, current)] if seconds is not None]
-    if any(_is_draining(resolved, revision, is_current=revision is current) for revision in asked):
+    goal = seen.goal
+    asked = [revision for revision in seen.revisions if revision.serve is not None]
+    waits = [seconds for seconds in [seconds_to_deadline(resolved, observed, goal)] if seconds is not None]
+    if (left := seconds_to_available(resolved, observed, goal)) is not None:
+        waits.append(max(left, LEAST_LOOK_AGAIN_SECONDS))
+    if any(_is_draining(seen, revision) for revision in asked):
         waits.append(DRAINING_LOOK_AGAIN_SECONDS)
-    elif current.serve is not None and not _is_settled(resolved, current):
+    elif goal.serve is not None and not _is_settled(seen):
         waits.append(LOADING_LOOK_AGAIN_SECONDS)
     if (seconds := seconds_to_look_again(resolved, observed)) is not None:
         waits.append(seconds)
-    if resolved.spec.replicas == 0 and observed.routers and not_holding(observed):
+    if seen.desired == 0 and not resolved.spec.suspend and observed.routers and not_holding(observed):
         waits.append(HOLDING_LOOK_AGAIN_SECONDS)
     if (left := seconds_to_zero(resolved, observed, seen)) is not None:
         waits.append(max(left, LEAST_LOOK_AGAIN_SECONDS))
     return min(waits, default=None)
 
 
-def _is_draining(resolved: Resolved, revision: RevisionView, *, is_current: bool) -> bool:
-    target = resolved.spec.replicas if is_current else 0
-    return revision.worker_replicas > target
+def _is_draining(seen: View, revision: RevisionView) -> bool:
+    return revision.worker_replicas > seen.steps[revision.hash].replicas
 
 
-def _is_settled(resolved: Resolved, current: RevisionView) -> bool:
-    target = resolved.spec.replicas
+def _is_settled(seen: View) -> bool:
+    goal, target = seen.goal, seen.desired
     return (
-        current.ready == len(current.pods) == current.worker_replicas == target
-        and isinstance(current.serve, ServeState)
-        and current.serve.target_replicas == target
+        goal.ready == len(goal.pods) == goal.worker_replicas == target
+        and isinstance(goal.serve, ServeState)
+        and goal.serve.target_replicas == target
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -15,6 +17,20 @@ from sundog_operator.core.errors import InvalidSpec
 from sundog_operator.core.names import Manifest
 from sundog_operator.core.pod_template import merge_pod_template
 from sundog_operator.core.timeouts import Timeouts, timeouts
+
+FORMING: Final = (
+    "model",
+    "engine",
+    "parallelism",
+    "resources",
+    "nodeSelector",
+    "tolerations",
+    "podTemplate",
+    "requestTimeoutSeconds",  # it stands in Ray's environment and in the pods' grace period
+    "ray",
+)
+"""Fields of the spec that form a revision: what the pods of its engines are made from. A change of any other restarts
+no engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +85,16 @@ class Resolved:
         return f"http://{host}:{self.spec.service.port}/v1"
 
 
-def resolve(resource: Manifest, config: Config, master_key: bytes) -> Resolved:
+def resolve(
+    resource: Manifest, config: Config, master_key: bytes, history: Mapping[str, Mapping[str, Any]] | None = None
+) -> Resolved:
     """Decide all that the spec and the configuration decide.
+
+    Args:
+        resource: the LLMDeployment.
+        config: the operator's.
+        master_key: what tokens are derived from.
+        history: what formed the revisions that are remembered, by hash; `spec.rollout.revision` may name one.
 
     Raises:
         InvalidSpec: the resource got past the CRD's schema, but nothing can be made of it.
@@ -105,7 +129,8 @@ def resolve(resource: Manifest, config: Config, master_key: bytes) -> Resolved:
         replica_token=replica_token,
     )
     _check_adapters(resolved)
-    return resolved
+    named = spec.rollout.revision
+    return resolved if named in {"", resolved.revision} else _named(resolved, named, history or {})
 
 
 def _check_adapters(resolved: Resolved) -> None:
@@ -122,6 +147,59 @@ def _check_adapters(resolved: Resolved) -> None:
                 f"no pod has claim {location.authority} mounted; put the adapter into the claim of spec.model.uri or "
                 "spec.model.cache",
             )
+
+
+def _named(resolved: Resolved, named: str, history: Mapping[str, Mapping[str, Any]]) -> Resolved:
+    found = at_revision(resolved, named, history[named]) if named in history else None
+    if found is None:
+        there_are = ", ".join(sorted(history)) or "none yet"
+        raise InvalidSpec(
+            "spec.rollout.revision",
+            f"names revision {named}, which is not remembered (there are: {there_are}); name one of those, or leave "
+            "it out",
+        )
+    return found
+
+
+def at_revision(resolved: Resolved, revision: str, formed_by: Mapping[str, Any]) -> Resolved | None:
+    """Give the same LLMDeployment as it is with another revision of its history; None: this version can't read it.
+
+    Args:
+        resolved: as the spec is now; all that forms no revision is taken from it.
+        revision: the other one's hash.
+        formed_by: what formed it, as `forming` gave it.
+    """
+    written = {key: value for key, value in resolved.spec.manifest().items() if key not in FORMING}
+    if (lora := (formed_by.get("model") or {}).get("lora")) is not None:
+        # Which adapters there are is of no revision: the list is that of now.
+        now = resolved.spec.model.lora.manifest()["adapters"] if resolved.spec.model.lora else []
+        formed_by = {**formed_by, "model": {**formed_by["model"], "lora": {**lora, "adapters": now}}}
+    try:
+        spec = LLMDeploymentSpec.model_validate({**written, **formed_by})
+        model = _model_source(spec)
+    except (ValidationError, InvalidSpec):
+        return None
+    return dataclasses.replace(
+        resolved,
+        spec=spec,
+        model=model,
+        served_name=spec.model.name or resolved.name,
+        image=spec.engine.image or resolved.config.serving_image,
+        gpus=_gpus(spec),
+        revision=revision,
+        timeouts=timeouts(spec.request_timeout_seconds),
+    )
+
+
+def forming(spec: LLMDeploymentSpec) -> dict[str, Any]:
+    """Give what forms a revision, as it was *written*, not what is rendered from it, and without defaults.
+
+    So neither an upgrade of the operator, nor a field that is new in it, restarts an engine.
+    """
+    written = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
+    if "lora" in written["model"]:
+        written["model"]["lora"].pop("adapters", None)  # running replicas take a changed list
+    return {field: written[field] for field in FORMING if field in written}
 
 
 def _model_source(spec: LLMDeploymentSpec) -> ModelSource:
@@ -142,25 +220,5 @@ def _gpus(spec: LLMDeploymentSpec) -> int:
 
 
 def _revision(spec: LLMDeploymentSpec, *, served_name: str, secrets: str) -> str:
-    """Hash what was *written*, not what is rendered from it: an upgrade of the operator must restart no engine."""
-    written = spec.manifest()
-    forming: dict[str, Any] = {
-        field: written.get(field)
-        for field in (
-            "model",
-            "engine",
-            "parallelism",
-            "resources",
-            "nodeSelector",
-            "tolerations",
-            "podTemplate",
-            "requestTimeoutSeconds",  # it stands in Ray's environment and in the pods' grace period
-            "ray",
-        )
-    }
-    if lora := forming["model"].get("lora"):
-        # Running replicas take a changed list: only the room for it needs another engine.
-        forming["model"]["lora"] = {key: value for key, value in lora.items() if key != "adapters"}
-    forming["servedName"] = served_name
-    forming["secrets"] = secrets
-    return names.short_hash(json.dumps(forming, sort_keys=True))
+    formed_by = {**forming(spec), "servedName": served_name, "secrets": secrets}
+    return names.short_hash(json.dumps(formed_by, sort_keys=True))

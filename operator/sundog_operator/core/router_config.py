@@ -83,6 +83,8 @@ class RouterSettings:
     """How long after SIGUSR1 the last streams are cut."""
     queue_timeout_seconds: int = QUEUE_SECONDS
     """Longest wait for a place; `request_timeout_seconds` where that is less."""
+    suspended: bool = False
+    """Refuse every request: none is to wait for a replica that is not to come."""
     replica_port: int = names.REPLICA_PORT
     head_port: int = names.HEAD_PROXY_PORT
     port: int = names.ROUTER_PORT
@@ -231,6 +233,8 @@ def _api(router: RouterSettings) -> str:
         f"all replicas are busy and {router.max_queue} requests wait already; try again later",
         retry_after=_SOON,
     )
+    refused = _error(503, "suspended", "this model is suspended (spec.suspend of its LLMDeployment)", retry_after="60")
+    all_refused = f"\n    http-request return {refused}\n" if router.suspended else ""
     return f"""\
 frontend api
     bind {router.listen_host}:{router.port}
@@ -251,7 +255,7 @@ frontend api
     http-request set-var(txn.id) req.fhdr(x-request-id) if good_id
     http-request set-var(txn.id) uuid() unless {{ var(txn.id) -m found }}
     http-after-response set-header x-request-id %[var(txn.id)]
-
+{all_refused}
     # Asking for health must neither wait behind requests nor wake a model: the router answers.
     # A router that ends counts none of its servers, yet uses them.
     acl none_up nbsrv(replicas) eq 0

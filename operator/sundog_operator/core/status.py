@@ -12,12 +12,13 @@ from typing import Any
 from sundog_operator.core import names
 from sundog_operator.core.adapters import CONDITION, adapters_ready, adapters_status
 from sundog_operator.core.autoscaling import active, decisions
-from sundog_operator.core.deadline import is_overdue
 from sundog_operator.core.errors import InvalidSpec
-from sundog_operator.core.observed import HeadUnreachable, Observed, ServeState
-from sundog_operator.core.problems import Problem, pod_problem, serve_problem, workload_problem
+from sundog_operator.core.history import Withdrawal
+from sundog_operator.core.judgement import ROLLED_BACK, problem
+from sundog_operator.core.observed import HeadUnreachable, Observed
+from sundog_operator.core.problems import Problem, pod_problem
 from sundog_operator.core.resolve import Resolved
-from sundog_operator.core.view import View, condition, is_part, is_ready, view
+from sundog_operator.core.view import RevisionView, View, condition, refuses, view
 from sundog_operator.core.zero import not_holding
 
 MAX_MESSAGE = 1024
@@ -37,29 +38,45 @@ def status(resolved: Resolved | InvalidSpec, observed: Observed, failure: str | 
         wanted = {"Ready": ("False", "InvalidSpec", str(resolved)), "Stalled": ("True", "InvalidSpec", str(resolved))}
         return {**before, "observedGeneration": generation, "conditions": _conditions(wanted, observed, generation)}
     seen = view(resolved, observed)
-    revisions = [seen.current, *seen.others]
     return {
         "observedGeneration": generation,
-        "replicas": sum(len(revision.pods) for revision in revisions),
-        "readyReplicas": sum(revision.ready for revision in revisions),
+        "replicas": sum(len(revision.pods) for revision in seen.revisions),
+        "readyReplicas": sum(revision.ready for revision in seen.revisions),
         "updatedReplicas": len(seen.current.pods),
         "selector": f"{names.NAME_LABEL}={resolved.name},{names.COMPONENT_LABEL}={names.WORKER}",
         "url": resolved.url,
         "engine": {"name": resolved.spec.engine.name},
-        "revisions": [
-            {
-                "name": f"{resolved.name}-{revision.hash}",
-                "hash": revision.hash,
-                "replicas": len(revision.pods),
-                "ready": revision.ready,
-                "current": revision is seen.current,
-            }
-            for revision in revisions
-        ],
+        "revisions": _revisions(resolved, seen),
         **adapters_status(resolved, observed),
         "scaling": decisions(resolved, observed),
         "conditions": _conditions(_state(resolved, observed, seen, failure), observed, generation),
     }
+
+
+def _revisions(resolved: Resolved, seen: View) -> list[dict[str, Any]]:
+    live = {revision.hash: revision for revision in (seen.current, *seen.revisions)}
+    hashes = [*(revision for revision in live if revision not in seen.history), *seen.history]
+    return [
+        {
+            "name": names.revision(resolved.name, revision),
+            "hash": revision,
+            "replicas": len(live[revision].pods) if revision in live else 0,
+            "ready": live[revision].ready if revision in live else 0,
+            "current": revision == seen.current.hash,
+            "state": _state_of(seen, revision, live.get(revision)),
+        }
+        for revision in hashes
+    ]
+
+
+def _state_of(seen: View, revision: str, found: RevisionView | None) -> str:
+    if revision == seen.current.hash and seen.withdrawn:
+        return "Withdrawn"
+    if found is None or (not found.exists and found is not seen.goal):
+        return "Kept"
+    if found is seen.goal or seen.steps[revision].replicas:
+        return "Serving" if found.ready or revision == seen.in_charge else "Starting"
+    return "Draining"
 
 
 _Wanted = dict[str, tuple[str, str, str]]
@@ -71,74 +88,64 @@ def _state(resolved: Resolved, observed: Observed, seen: View, failure: str | No
         wanted["AutoscalingActive"] = autoscaling
     if adapters := adapters_ready(resolved, observed):
         wanted[CONDITION] = adapters
-    problem = _problem(resolved, observed, seen, failure)
-    if problem is None and _is_whole(resolved, observed, seen):
-        count = resolved.spec.replicas
-        if count == 0:
+    if seen.withdrawn and not failure:
+        told = _rolled_back(seen, seen.withdrawn)
+        return {**wanted, "Ready": ("False", *told), "Stalled": ("True", *told)}
+    found = Problem("ApplyFailed", failure) if failure else problem(resolved, observed, seen, seen.goal)
+    if found is None and _is_whole(resolved, observed, seen):
+        count = seen.desired
+        if resolved.spec.suspend:
+            ready = ("True", "Suspended", "all replicas are drained, and requests are answered with 503")
+        elif count == 0:
             ready = ("True", "ScaledToZero", "no replica is asked for; requests are held until one is")
         else:
             ready = ("True", "AllReplicasReady", f"{count} of {count} replicas answer")
         return {"Ready": ready, **wanted}
-    reason, message = (problem.reason, problem.message) if problem else _progress(resolved, observed, seen)
+    reason, message = (found.reason, found.message) if found else _progress(resolved, observed, seen)
     wanted = {"Ready": ("False", reason, message), **wanted}
-    if problem and not problem.curable_by_waiting:
+    if found and not found.curable_by_waiting:
         return {**wanted, "Stalled": ("True", reason, message)}
     return {**wanted, "Reconciling": ("True", reason, message)}
 
 
+def _rolled_back(seen: View, withdrawn: Withdrawal) -> tuple[str, str]:
+    why = f"revision {seen.current.hash} was withdrawn ({withdrawn.reason}: {withdrawn.message})"
+    return ROLLED_BACK, f"{why}; revision {seen.goal.hash} is kept until the spec changes"
+
+
 def _is_whole(resolved: Resolved, observed: Observed, seen: View) -> bool:
-    target = resolved.spec.replicas
+    target, goal = seen.desired, seen.goal
+    if resolved.spec.suspend and seen.router and not refuses(seen.router, resolved):
+        return False
     return (
-        not seen.others
-        and seen.current.worker_replicas == len(seen.current.pods) == target
-        and seen.current.is_complete(target)
+        not seen.leaving
+        and goal.worker_replicas == len(goal.pods) == target
+        and goal.is_complete(target)
         and _ready_routers(seen) >= resolved.spec.router.replicas
-        and (target > 0 or not_holding(observed) is None)
+        and (target > 0 or resolved.spec.suspend or not_holding(observed) is None)
     )
-
-
-def _problem(resolved: Resolved, observed: Observed, seen: View, failure: str | None) -> Problem | None:
-    if failure:
-        return Problem("ApplyFailed", failure)
-    current = seen.current
-    heads = [pod for pod in observed.pods if is_part(pod, names.HEAD, revision=current.hash)]
-    routers = [pod for pod in observed.pods if is_part(pod, names.ROUTER)]
-    unready = [pod for pod in current.pods if not is_ready(pod)]
-    found = (
-        pod_problem(pod for pod in heads if not is_ready(pod))
-        or pod_problem(unready)
-        or pod_problem(pod for pod in routers if not is_ready(pod))
-        or workload_problem(current.head)
-        or workload_problem(current.worker)
-        or workload_problem(seen.router)
-    )
-    if not found and isinstance(current.serve, ServeState) and current.ready < resolved.spec.replicas:
-        found = serve_problem(current.serve)
-    if is_overdue(resolved, observed, current):
-        seconds = resolved.spec.rollout.progress_deadline_seconds
-        cause = f": {found.message}" if found else "; see the log of its pod"
-        message = f"a replica was not ready within spec.rollout.progressDeadlineSeconds ({seconds} s){cause}"
-        return Problem(found.reason if found else "ProgressDeadlineExceeded", message, curable_by_waiting=False)
-    return found
 
 
 def _progress(resolved: Resolved, observed: Observed, seen: View) -> tuple[str, str]:
     """What is being waited for, when nothing is wrong: the first step that is not done."""
-    current, target, routers = seen.current, resolved.spec.replicas, resolved.spec.router.replicas
-    surplus = max(current.worker_replicas, len(current.pods)) - target
-    not_held = not_holding(observed) if target == 0 else None
-    unreachable = current.serve if isinstance(current.serve, HeadUnreachable) else None
+    goal, target, routers = seen.goal, seen.desired, resolved.spec.router.replicas
+    surplus = max(goal.worker_replicas, len(goal.pods)) - target
+    not_held = not_holding(observed) if target == 0 and not resolved.spec.suspend else None
+    unreachable = goal.serve if isinstance(goal.serve, HeadUnreachable) else None
     steps = (
-        (not current.is_complete(target) and not current.head_is_ready, "HeadStarting", "the Ray head is starting"),
+        (resolved.spec.suspend and target > 0, "Suspending", "the routers are being told to refuse requests"),
+        (bool(seen.leaving) and seen.paused, "Paused", f"the rollout is paused: {_counts(seen)}"),
+        (bool(seen.leaving) and target > 0, "RollingOut", _counts(seen)),
+        (not goal.is_complete(target) and not goal.head_is_ready, "HeadStarting", "the Ray head is starting"),
         (
-            not current.is_complete(target) and unreachable is not None,
+            not goal.is_complete(target) and unreachable is not None,
             "HeadUnreachable",
             unreachable.reason if unreachable else "",
         ),
         (
-            current.ready < target,
+            goal.available < target,
             "ReplicasStarting",
-            f"{current.ready} of {target} replicas answer; the others are loading the model",
+            _still_starting(resolved, seen),
         ),
         (
             surplus > 0,
@@ -146,7 +153,7 @@ def _progress(resolved: Resolved, observed: Observed, seen: View) -> tuple[str, 
             f"{surplus} of {target + surplus} replicas finish their requests before they go",
         ),
         (
-            bool(seen.others),
+            bool(seen.leaving),
             "OldRevisionDraining",
             "replicas of the old revision finish their requests before they go",
         ),
@@ -161,10 +168,25 @@ def _progress(resolved: Resolved, observed: Observed, seen: View) -> tuple[str, 
     return next((reason, message) for holds, reason, message in steps if holds)
 
 
+def _still_starting(resolved: Resolved, seen: View) -> str:
+    answer = f"{seen.goal.ready} of {seen.desired} replicas answer"
+    if seen.goal.ready < seen.desired:
+        return f"{answer}; the others are loading the model"
+    return f"{answer}; they must do so for spec.rollout.minReadySeconds ({resolved.spec.rollout.min_ready_seconds} s)"
+
+
+def _counts(seen: View) -> str:
+    """Where a rollout stands; of the old revision what it is to have, which changes only with a step."""
+    of_the_old = sum(seen.steps[each.hash].replicas for each in seen.leaving)
+    told = f"{seen.goal.available} of {seen.desired} replicas are of revision {seen.goal.hash}, {of_the_old} of the old"
+    silent = [each.serve.reason for each in seen.leaving if isinstance(each.serve, HeadUnreachable)]
+    return f"{told}; it cannot be drained: {silent[0]}" if silent else told
+
+
 def _available(resolved: Resolved, observed: Observed, seen: View) -> tuple[str, str, str]:
     if not _ready_routers(seen):
         return "False", "NoRouterReady", "no router is ready"
-    answering = [revision for revision in (seen.current, *seen.others) if revision.ready]
+    answering = [revision for revision in seen.revisions if revision.ready]
     if answering:
         which = ", ".join(f"{revision.ready} of revision {revision.hash}" for revision in answering)
         return (
@@ -172,13 +194,15 @@ def _available(resolved: Resolved, observed: Observed, seen: View) -> tuple[str,
             "ReplicasAnswer",
             f"requests are answered by {which}" if len(answering) > 1 else "requests are answered",
         )
-    if resolved.spec.replicas == 0 and seen.current.head_is_ready and not_holding(observed) is None:
+    if resolved.spec.suspend:
+        return "False", "Suspended", "requests are answered with 503"
+    if seen.desired == 0 and seen.goal.head_is_ready and not_holding(observed) is None:
         return "True", "RequestsHeld", "requests are held until there is a replica"
     return "False", "NoReplicaReady", "no replica answers"
 
 
 def _scheduled(seen: View) -> tuple[str, str, str]:
-    problem = pod_problem(pod for pod in seen.current.pods if condition(pod, "PodScheduled").get("status") == "False")
+    problem = pod_problem(pod for pod in seen.goal.pods if condition(pod, "PodScheduled").get("status") == "False")
     if problem:
         return "False", problem.reason, problem.message
     return "True", "PodsScheduled", "every replica has a node"

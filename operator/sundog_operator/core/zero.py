@@ -6,13 +6,11 @@ The operator decides it, not the HorizontalPodAutoscaler, which can do so from K
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from sundog_operator.core.autoscaling import autoscaler
 from sundog_operator.core.names import Manifest
 from sundog_operator.core.observed import Observed, RouterLoad
 from sundog_operator.core.resolve import Resolved
-from sundog_operator.core.view import View, condition
+from sundog_operator.core.view import View, ready_since
 
 HOLDING_LOOK_AGAIN_SECONDS = 1.0
 """Until the routers see the head: no watch tells when they do."""
@@ -21,13 +19,17 @@ LEAST_LOOK_AGAIN_SECONDS = 1.0
 
 def asks_routers(resolved: Resolved) -> bool:
     """Whether a pass needs to know what the routers say."""
-    return resolved.spec.replicas == 0 or _idle_seconds(resolved) is not None
+    return not resolved.spec.suspend and (resolved.spec.replicas == 0 or _idle_seconds(resolved) is not None)
 
 
 def wakes(resource: Manifest) -> bool:
     """Whether this LLMDeployment is at zero and a request is to bring a replica back."""
     spec = resource["spec"]
-    return spec.get("replicas") == 0 and (spec.get("autoscaling") or {}).get("minReplicas") == 0
+    return (
+        not spec.get("suspend")
+        and spec.get("replicas") == 0
+        and (spec.get("autoscaling") or {}).get("minReplicas") == 0
+    )
 
 
 def not_holding(observed: Observed) -> str | None:
@@ -62,18 +64,18 @@ def seconds_to_zero(resolved: Resolved, observed: Observed, seen: View) -> float
 
     It is not told while a replica loads or another revision is there, nor unless every router has said its part.
     """
-    wanted, current = autoscaler(resolved.spec), seen.current
+    wanted, current = autoscaler(resolved.spec), seen.goal
     allowed = wanted.idle_seconds if wanted and wanted.kind == "HPA" else None
     if allowed is None or resolved.spec.replicas == 0 or not observed.routers:
         return None
     said = [each for each in observed.routers.values() if isinstance(each, RouterLoad)]
     if len(said) < len(observed.routers) or len(said) < resolved.spec.router.replicas:
         return None
-    if seen.others or not current.pods or current.ready < len(current.pods):
+    if seen.leaving or not current.pods or current.ready < len(current.pods):
         return None
     if any(each.ongoing for each in said):
         return float(allowed)
-    up = max(_ready_since(pod) for pod in current.pods)
+    up = max(ready_since(pod) for pod in current.pods)
     return allowed - min(observed.unix_seconds - up, *(each.idle_seconds for each in said))
 
 
@@ -82,8 +84,3 @@ def _idle_seconds(resolved: Resolved) -> int | None:
     if wanted is None or wanted.kind == "External":
         return None
     return wanted.idle_seconds
-
-
-def _ready_since(pod: Manifest) -> float:
-    since = condition(pod, "Ready").get("lastTransitionTime") or pod["metadata"]["creationTimestamp"]
-    return datetime.fromisoformat(since).timestamp()

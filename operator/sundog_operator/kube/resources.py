@@ -60,6 +60,7 @@ SCALED_OBJECT: Final = Resource("keda.sh/v1alpha1", "ScaledObject", "scaledobjec
 
 CHILDREN: Final = (
     DEPLOYMENT,
+    Resource("apps/v1", "ControllerRevision", "controllerrevisions"),
     Resource("v1", "Service", "services"),
     Resource("v1", "ConfigMap", "configmaps"),
     Resource("v1", "ServiceAccount", "serviceaccounts"),

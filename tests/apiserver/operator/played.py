@@ -31,6 +31,8 @@ class Kubelet:
         """By pod's uid."""
         self.revisions: dict[str, list[str]] = {}
         """Addresses of the worker pods of each revision."""
+        self.broken: set[str] = set()
+        """Revisions whose engines do not start: those with `nodeSelector: {broken: …}`."""
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
@@ -53,6 +55,8 @@ class Kubelet:
                 labels = pod["metadata"].get("labels", {})
                 if labels.get(COMPONENT_LABEL) == WORKER:
                     revisions.setdefault(labels[REVISION_LABEL], []).append(address)
+                    if "broken" in pod["spec"].get("nodeSelector", {}):
+                        self.broken.add(labels[REVISION_LABEL])
                 if pod.get("status", {}).get("podIP") is None and "deletionTimestamp" not in pod["metadata"]:
                     with suppress(AssertionError):  # deleted meanwhile
                         await self._api.merge(
@@ -63,16 +67,16 @@ class Kubelet:
 
 
 def _running(pod: Manifest, address: str) -> Manifest:
-    conditions = [
-        {"type": kind, "status": "True"} for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
-    ]
+    broken = "broken" in pod["spec"].get("nodeSelector", {})
+    conditions = [{"type": kind, "status": "True"} for kind in ("PodScheduled", "Initialized")]
+    conditions += [{"type": kind, "status": str(not broken)} for kind in ("ContainersReady", "Ready")]
     containers = [
         {
             "name": container["name"],
             "image": container["image"],
             "imageID": "",
-            "ready": True,
-            "started": True,
+            "ready": not broken,
+            "started": not broken,
             "restartCount": 0,
             "state": {"running": {}},
         }
@@ -139,7 +143,8 @@ class Heads:
         (application,) = config["applications"]
         target = self.targets[service]
         revision = service.removesuffix("-head").rpartition("-")[2]
-        addresses = self._kubelet.revisions.get(revision, [])[:target]
+        broken = revision in self._kubelet.broken
+        addresses = [] if broken else self._kubelet.revisions.get(revision, [])[:target]
         replicas = [{"replica_id": address, "state": "RUNNING", "node_ip": address} for address in addresses]
         replicas += [{"replica_id": f"new-{n}", "state": "STARTING"} for n in range(target - len(addresses))]
         engine = {
@@ -147,7 +152,7 @@ class Heads:
             "status": "HEALTHY",
             "target_num_replicas": target,
             "replicas": replicas,
-            "message": "",
+            "message": "EngineStartError: ModelInvalid: config.json is broken; mend it" if broken else "",
         }
         llm = {
             "status": "RUNNING",

@@ -164,7 +164,9 @@ async def test_every_right_is_used_and_no_other_is_needed(place: Place) -> None:
         operator = place.operator(proxy)
         await operator.start()
         autoscaling = {"minReplicas": 0, "idleSeconds": 10, "maxReplicas": 2}
-        await place.api.create("LLMDeployment", llm_deployment(replicas=2, autoscaling=autoscaling))
+        nothing_kept = {"revisionHistoryLimit": 0}
+        spec = llm_deployment(replicas=2, autoscaling=autoscaling, rollout=nothing_kept)
+        await place.api.create("LLMDeployment", spec)
         await until(place.is_ready, "qwen3 is ready")
         await place.api.merge("LLMDeployment", "qwen3", {"spec": {"replicas": 1}})  # marks a pod
 

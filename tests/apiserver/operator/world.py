@@ -22,6 +22,7 @@ CONDITION_SECONDS = 60.0
 KINDS = {
     "LLMDeployment": "/apis/sundog.dev/v1alpha1/namespaces/{namespace}/llmdeployments",
     "Deployment": "/apis/apps/v1/namespaces/{namespace}/deployments",
+    "ControllerRevision": "/apis/apps/v1/namespaces/{namespace}/controllerrevisions",
     "Service": "/api/v1/namespaces/{namespace}/services",
     "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
     "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
@@ -39,6 +40,7 @@ KINDS = {
 }
 OF_A_RESOURCE = (
     "Deployment",
+    "ControllerRevision",
     "Service",
     "ConfigMap",
     "ServiceAccount",
@@ -146,8 +148,10 @@ class Api:
             for manifest in await self.list(kind):
                 if kind != "LLMDeployment":
                     manifest.pop("status", None)  # is told by other controllers
-                text = normalised(json.dumps(_lasting(manifest), sort_keys=True), self.namespace)
-                objects[normalised(f"{kind} {manifest['metadata']['name']}", self.namespace)] = json.loads(text)
+                text = normalised(json.dumps(lasting(manifest), sort_keys=True), self.namespace)
+                # Of these there are several, and their names differ by a hash only.
+                name = manifest.get("revision", manifest["metadata"]["name"])
+                objects[normalised(f"{kind} {name}", self.namespace)] = json.loads(text)
         # What every namespace has of its own.
         for name in (
             "ConfigMap kube-root-ca.crt",
@@ -180,16 +184,17 @@ _PATTERNS = (
 )
 
 
-def _lasting(value: Any) -> Any:
+def lasting(value: Any) -> Any:
+    """Leave out what differs by chance: addresses, times, and what other controllers wrote."""
     if isinstance(value, dict):
         return {
-            key: _lasting(entry)
+            key: lasting(entry)
             for key, entry in value.items()
             # What the volume controller does with a claim depends on which volumes are free.
             if key not in _CHANCE and not key.startswith("pv.kubernetes.io/")
         }
     if isinstance(value, list):
-        return [_lasting(entry) for entry in value if not _is_of_another(entry)]
+        return [lasting(entry) for entry in value if not _is_of_another(entry)]
     return value
 
 

@@ -256,3 +256,37 @@ def test_at_zero_nobody_is_asked_and_nothing_is_missing() -> None:
     world = settled(FRENCH, replicas=0)
     assert told(world) == ("True", "AdaptersLoaded", "there is no replica; each loads its adapters before it answers")
     assert world.step().look_again_seconds is None
+
+
+def test_a_list_that_was_edited_reaches_the_revision_that_was_gone_back_to() -> None:
+    world = World(resource(replicas=2, model=model(FRENCH), rollout={"progressDeadlineSeconds": 600}))
+    world.converge()
+    old = world.resolved.revision
+    world.edit(model=model(FRENCH, LEGAL), engine={"args": {"max-model-len": 5}})
+    world.broken.add(world.resolved.revision)
+    for _ in range(4):
+        world.round()
+    world.now += 601
+    world.converge()
+    assert world.ready() == ("False", "RolledBack")
+    assert list(world.workers()) == [f"qwen3-{old}-worker"]
+    assert told(world) == ("True", "AdaptersLoaded", "2 of 2 replicas have all adapters")
+    world.log.clear()
+    world.edit(model=model(LEGAL))
+    world.converge()
+    assert [write.revision for write in world.log if isinstance(write, PutServe)] == [old]
+    assert [row["name"] for row in world.resource["status"]["adapters"]] == ["legal"]
+
+
+def test_one_that_was_gone_back_to_and_has_no_room_for_adapters_is_not_asked_for_them() -> None:
+    world = World(resource(replicas=2, rollout={"progressDeadlineSeconds": 600}))
+    world.converge()
+    world.edit(model=model(FRENCH))
+    world.broken.add(world.resolved.revision)
+    for _ in range(4):
+        world.round()
+    world.now += 601
+    world.converge()
+    assert world.ready() == ("False", "RolledBack")
+    assert not condition(world.resource, "AdaptersReady")
+    assert world.step().look_again_seconds is None

@@ -27,6 +27,7 @@ CASES = {
     "short-requests": dataclasses.replace(
         DEFAULTS, request_timeout_seconds=30, hard_stop_seconds=45, max_ongoing_per_replica=1, max_queue=0
     ),
+    "suspended": dataclasses.replace(DEFAULTS, suspended=True),
     "largest": dataclasses.replace(
         DEFAULTS,
         request_timeout_seconds=86400,

@@ -64,6 +64,7 @@ REVISION_FORMING: dict[str, dict[str, Any]] = {
 }
 NOT_FORMING: dict[str, dict[str, Any]] = {
     "replicas": {"replicas": 7},
+    "suspend": {"suspend": True},
     "autoscaling": {"autoscaling": {"maxReplicas": 4}},
     "rollout": {"rollout": {"progressDeadlineSeconds": 100}},
     "router": {"router": {"replicas": 3, "maxQueue": 1}},

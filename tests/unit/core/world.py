@@ -16,6 +16,7 @@ from sundog_operator.core import names
 from sundog_operator.core.adapters import replicas_to_ask
 from sundog_operator.core.errors import InvalidSpec
 from sundog_operator.core.heads import heads_to_ask
+from sundog_operator.core.history import formed_by
 from sundog_operator.core.names import Manifest, ObjectKey, key_of
 from sundog_operator.core.observed import AdapterState, HeadUnreachable, Observed, Replica, RouterLoad, ServeState
 from sundog_operator.core.plan import make_plan
@@ -60,6 +61,10 @@ class World:
     heads_away: bool = False
     adapters_fail: dict[str, str] = field(default_factory=dict)
     """By name: in which words."""
+    readiness_lags: bool = False
+    """Whether a pod stays ready while its replica drains, as it does for some seconds."""
+    broken: set[str] = field(default_factory=set)
+    """Revisions whose replicas never become ready."""
     router_says: RouterLoad | str = IDLE
     other_autoscalers: tuple[Manifest, ...] = ()
     custom_metrics_trouble: str | None = None
@@ -77,7 +82,8 @@ class World:
 
     @property
     def resolved(self) -> Resolved:
-        return resolve(self.resource, self.config, MASTER_KEY)
+        history = formed_by(self.resource["metadata"]["name"], self.children)
+        return resolve(self.resource, self.config, MASTER_KEY, history)
 
     def observe(self) -> Observed:
         seen = Observed(
@@ -188,7 +194,8 @@ class World:
             if labels[names.COMPONENT_LABEL] == names.WORKER:
                 self._settle_workers(manifest, labels, ready=ready)
             else:
-                manifest["status"] = {"readyReplicas": manifest["spec"]["replicas"]}
+                counts = ("replicas", "readyReplicas", "updatedReplicas")
+                manifest["status"] = dict.fromkeys(counts, manifest["spec"]["replicas"])
         owners = {ObjectKey("Deployment", pod["metadata"]["owner"]) for pod in self.pods.values()}
         for gone in owners - self.children.keys():
             self.pods = {name: pod for name, pod in self.pods.items() if pod["metadata"]["owner"] != gone.name}
@@ -213,15 +220,32 @@ class World:
             for pod in mine:
                 running = [ip for ip, state in serve.replicas.items() if state == "RUNNING"]
                 ip = pod["status"]["podIP"]
-                if ip not in serve.replicas and len(running) < serve.target and ready:
+                if ip not in serve.replicas and len(running) < serve.target and ready and revision not in self.broken:
                     serve.replicas[ip] = "RUNNING"
             running = [ip for ip, state in serve.replicas.items() if state == "RUNNING"]
             for ip in running[serve.target :]:
                 serve.replicas[ip] = "STOPPING"
         for pod in mine:
-            running_here = bool(serve) and serve.replicas.get(pod["status"]["podIP"]) == "RUNNING"
+            states = {"RUNNING", "STOPPING"} if self.readiness_lags else {"RUNNING"}
+            running_here = bool(serve) and serve.replicas.get(pod["status"]["podIP"]) in states
             if running_here != _ready(pod):
                 set_ready(pod, ready=running_here, at=self.now)
+
+    def round(self) -> Plan:
+        """One pass, and what comes of it at once."""
+        plan = self.step()
+        self.settle()
+        self.drain_ends()
+        return plan
+
+    def crash(self, pod: Manifest, *, restarts: int, code: int = 1) -> None:
+        """Let a pod's container end and begin anew, with its replica away."""
+        revision = pod["metadata"]["labels"][names.REVISION_LABEL]
+        self.serves[revision].replicas.pop(pod["status"]["podIP"], None)
+        set_ready(pod, ready=False, at=self.now)
+        terminated = {"exitCode": code, "reason": "Error"}
+        state = {"restartCount": restarts, "started": False, "lastState": {"terminated": terminated}}
+        pod["status"]["containerStatuses"] = [{"name": "engine", "image": "i", **state}]
 
     def drain_ends(self) -> None:
         for serve in self.serves.values():

@@ -31,7 +31,13 @@ def settings(resolved: Resolved) -> RouterSettings:
         max_queue=router.max_queue,
         request_timeout_seconds=resolved.timeouts.request,
         hard_stop_seconds=resolved.timeouts.router_hard_stop,
+        suspended=resolved.spec.suspend,
     )
+
+
+def config_hash(resolved: Resolved) -> str:
+    """What tells one configuration of the routers from another: in their pods' annotation."""
+    return names.short_hash(router_config(settings(resolved)))
 
 
 def config_map(resolved: Resolved) -> Manifest:
@@ -98,7 +104,7 @@ def deployment(resolved: Resolved) -> Manifest:
     template = {
         "metadata": {
             "labels": labels(resolved, names.ROUTER),
-            "annotations": {CONFIG_HASH_ANNOTATION: names.short_hash(router_config(settings(resolved)))},
+            "annotations": {CONFIG_HASH_ANNOTATION: config_hash(resolved)},
         },
         "spec": pod,
     }
