@@ -11,19 +11,20 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import structlog
 
 from sundog_operator.config import Config
 from sundog_operator.core import names
+from sundog_operator.core.adapters import identity, replicas_to_ask
 from sundog_operator.core.errors import InvalidSpec
 from sundog_operator.core.events import Event, transitions
 from sundog_operator.core.heads import heads_to_ask
 from sundog_operator.core.history import formed_by
 from sundog_operator.core.names import Manifest, ObjectKey, key_of
-from sundog_operator.core.observed import HeadUnreachable, Observed, RouterLoad, ServeState
+from sundog_operator.core.observed import AdapterState, HeadUnreachable, Observed, RouterLoad, ServeState
 from sundog_operator.core.plan import make_plan
 from sundog_operator.core.resolve import Resolved, resolve
 from sundog_operator.core.status import status as status_of
@@ -75,6 +76,8 @@ class _Memory:
     """The number of replicas that was written last."""
     writing_passes: int = 0
     """In a row."""
+    adapters: dict[tuple[str, int], tuple[AdapterState, ...]] = field(default_factory=dict)
+    """What replicas said last, by what the answer is good for."""
 
 
 class Controller:
@@ -204,7 +207,9 @@ class Controller:
         except (KubeError, HeadError, Foreign) as error:
             failure = error
         resource = self._store.resource(key) or observed.resource
-        observed = dataclasses.replace(self._observe(key, resource), heads=observed.heads, routers=observed.routers)
+        observed = dataclasses.replace(
+            self._observe(key, resource), heads=observed.heads, routers=observed.routers, adapters=observed.adapters
+        )
         if failure is None:
             new = status_of(resolved, observed)
             return await self._tell(memory, observed, new, writes=tuple(written), look_again=plan.look_again_seconds)
@@ -247,7 +252,25 @@ class Controller:
         answers = await asyncio.gather(*(self._heads.state(_head(resolved, revision)) for revision in revisions))
         asked: dict[str, ServeState | HeadUnreachable] = dict(zip(revisions, answers, strict=True))
         routers = await self._meter.routers(observed.pods) if asks_routers(resolved) else None
-        return dataclasses.replace(observed, heads=asked, routers=routers)
+        adapters = await self._ask_for_adapters(resolved, observed)
+        return dataclasses.replace(observed, heads=asked, routers=routers, adapters=adapters)
+
+    async def _ask_for_adapters(
+        self, resolved: Resolved, observed: Observed
+    ) -> dict[str, tuple[AdapterState, ...] | str]:
+        """Ask the replicas of which it is not known that they have all adapters; once after this process's start."""
+        memory = self._memories[ResourceKey(resolved.namespace, resolved.name)]
+        asked = replicas_to_ask(resolved, observed, memory.adapters)
+        said = await self._meter.adapters(asked, resolved.uid) if asked else {}
+        now = {identity(pod): pod["metadata"]["name"] for pod in observed.pods}
+        memory.adapters = {key: states for key, states in memory.adapters.items() if key in now}
+        for pod in asked:
+            states = said[pod["metadata"]["name"]]
+            if isinstance(states, str):
+                memory.adapters.pop(identity(pod), None)
+            else:
+                memory.adapters[identity(pod)] = states
+        return {now[key]: states for key, states in memory.adapters.items()} | said
 
     async def _read_live(self, key: ResourceKey, resolved: Resolved) -> tuple[Resolved, Observed] | None:
         """Observe anew what a step that cannot be taken back rests on; None: the resource is gone or going."""

@@ -1,4 +1,4 @@
-"""Asks routers and replicas how busy they are: on demand, for whoever scales.
+"""Asks routers and replicas how busy they are, on demand, for whoever scales; and replicas for their adapters.
 
 An answer is kept for a second, in which all who ask for the same LLMDeployment share it. Only those are asked who
 measure what is wanted. Who asks decides nothing: what cannot be had fresh is said to be unmeasured, never guessed.
@@ -10,7 +10,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Self, TypeVar
 
@@ -19,7 +19,7 @@ import aiohttp
 from sundog_operator.core import names, tokens
 from sundog_operator.core.load import Load, Metric, ReplicaLoad, replicas_to_ask, routers_to_ask
 from sundog_operator.core.names import Manifest
-from sundog_operator.core.observed import RouterLoad
+from sundog_operator.core.observed import AdapterState, RouterLoad
 from sundog_operator.kube.store import ResourceKey, Store
 
 FRESH_SECONDS: Final = 1.0
@@ -27,7 +27,9 @@ ANSWER_SECONDS: Final = 3.0
 """Both answer from memory, in milliseconds."""
 AT_ONCE: Final = 64
 """Requests under way, whatever is asked for: 200 LLMDeployments with 800 pods must not open 800 connections."""
-_ANSWER_BYTES: Final = 16_384
+_MESSAGE_CHARACTERS: Final = 500
+_ASKED: Final = {names.LOAD_ROUTE: ("load", 16_384), names.ADAPTERS_ROUTE: ("adapters", 131_072)}
+"""What is asked for by a route, and the most bytes that may answer: 64 adapters that failed have much to say."""
 
 Observer = Callable[[str, str], None]
 """Is told who was asked (`router`, `replica`) and the HTTP status (or `error`)."""
@@ -118,6 +120,12 @@ class Meter:
         said = await asyncio.gather(*(self._get("router", pod, names.ROUTER_METRICS_PORT, {}) for pod in asked))
         return {_name(pod): _read(_router, pod, each) for pod, each in zip(asked, said, strict=True)}
 
+    async def adapters(self, pods: Iterable[Manifest], uid: str) -> _Said[tuple[AdapterState, ...]]:
+        """Ask these replicas of an LLMDeployment which adapters they have, now."""
+        asked = list(pods)
+        said = await self._get_all(asked, uid, names.ADAPTERS_ROUTE)
+        return {_name(pod): _read(_adapters, pod, each) for pod, each in zip(asked, said, strict=True)}
+
     def _resource(self, key: ResourceKey) -> Manifest | None:
         resource = self._store.resource(key)
         if resource is None:
@@ -145,16 +153,23 @@ class Meter:
 
     async def _replicas(self, pods: Iterable[Manifest], uid: str) -> _Said[ReplicaLoad]:
         asked = replicas_to_ask(pods)
-        header = {names.REPLICA_TOKEN_HEADER: tokens.replica_token(self._master_key(), uid)}
-        said = await asyncio.gather(*(self._get("replica", pod, names.REPLICA_PORT, header) for pod in asked))
+        said = await self._get_all(asked, uid, names.LOAD_ROUTE)
         return {_name(pod): _read(_replica, pod, each) for pod, each in zip(asked, said, strict=True)}
 
-    async def _get(self, who: str, pod: Manifest, port: int, headers: Mapping[str, str]) -> Any:
+    async def _get_all(self, pods: Sequence[Manifest], uid: str, route: str) -> list[Any]:
+        """Ask replicas, which demand the token of their LLMDeployment."""
+        header = {names.REPLICA_TOKEN_HEADER: tokens.replica_token(self._master_key(), uid)}
+        return await asyncio.gather(*(self._get("replica", pod, names.REPLICA_PORT, header, route) for pod in pods))
+
+    async def _get(
+        self, who: str, pod: Manifest, port: int, headers: Mapping[str, str], route: str = names.LOAD_ROUTE
+    ) -> Any:
         """Give the JSON that a pod answers, or a sentence that says why there is none."""
         assert self._session is not None, "the meter is used inside `async with`"
         address = pod["status"]["podIP"]
         host = f"[{address}]" if ":" in address else address
-        url = self._url_template.format(address=host, port=port) + names.LOAD_ROUTE
+        url = self._url_template.format(address=host, port=port) + route
+        what, most = _ASKED[route]
         status = "error"
         try:
             async with (
@@ -168,16 +183,16 @@ class Meter:
             ):
                 status = str(response.status)
                 if response.status != 200:
-                    return f"{who} {_name(pod)} answered HTTP {response.status} when asked for its load"
-                if not 0 < (response.content_length or 0) <= _ANSWER_BYTES:
-                    return f"{who} {_name(pod)} answered something else than its load"
+                    return f"{who} {_name(pod)} answered HTTP {response.status} when asked for its {what}"
+                if not 0 < (response.content_length or 0) <= most:
+                    return f"{who} {_name(pod)} answered something else than its {what}"
                 return json.loads(await response.read())
         except TimeoutError:
-            return f"{who} {_name(pod)} did not say its load within {ANSWER_SECONDS:g} s"
+            return f"{who} {_name(pod)} did not say its {what} within {ANSWER_SECONDS:g} s"
         except (aiohttp.ClientError, OSError) as error:
-            return f"{who} {_name(pod)} could not be asked for its load: {error}"
+            return f"{who} {_name(pod)} could not be asked for its {what}: {error}"
         except ValueError:
-            return f"{who} {_name(pod)} answered something else than JSON when asked for its load"
+            return f"{who} {_name(pod)} answered something else than JSON when asked for its {what}"
         finally:
             self._observer(who, status)
 
@@ -192,7 +207,7 @@ def _read(read: Callable[[Any], Any], pod: Manifest, said: Any) -> Any:
     try:
         return read(said)
     except (KeyError, TypeError, ValueError):
-        return f"pod {_name(pod)} answered something else than its load: its image may be of another release"
+        return f"pod {_name(pod)} answered something else than it was asked for: its image may be of another release"
 
 
 def _router(said: Any) -> RouterLoad:
@@ -206,6 +221,19 @@ def _router(said: Any) -> RouterLoad:
 
 def _replica(said: Any) -> ReplicaLoad:
     return ReplicaLoad(_amount(said["kv_cache_utilization"]), _amount(said["generation_tokens_per_second"]))
+
+
+def _adapters(said: Any) -> tuple[AdapterState, ...]:
+    return tuple(
+        AdapterState(
+            name=each["name"],
+            uri=each["uri"],
+            revision=each["revision"],
+            state=each["state"],
+            message=str(each["message"])[:_MESSAGE_CHARACTERS],
+        )
+        for each in said["adapters"]
+    )
 
 
 def _amount(value: Any) -> float:

@@ -18,6 +18,7 @@ HEALTH_ROUTE: Final = "/-/healthz"
 """Ray Serve's own; the only one that needs no token."""
 LOAD_ROUTE: Final = "/sundog/load"
 ENGINE_ROUTE: Final = "/sundog/engine"
+ADAPTERS_ROUTE: Final = "/sundog/adapters"
 
 GIVEN_BACK: Final = 425
 """Status (Too Early) of a request that this replica cannot answer any more and of which it has answered nothing: the

@@ -25,6 +25,14 @@ class EngineStartError(Exception):
         return type(self), (self.reason, self.sentence)
 
 
+class AdapterError(Exception):
+    """An engine did not take a LoRA adapter; it serves on without it."""
+
+    def __init__(self, sentence: str) -> None:
+        """Keep it to one line, as a status shows it."""
+        super().__init__(" ".join(sentence.split())[:_LONGEST])
+
+
 class EngineDeadError(Exception):
     """An engine that had started no longer serves; the replica must be replaced."""
 

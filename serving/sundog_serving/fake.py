@@ -10,17 +10,19 @@ import itertools
 import math
 import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Self
 
 from sundog_serving import arguments
 from sundog_serving.contract import Reason
 from sundog_serving.engine import ASGIApp, Description, Load
-from sundog_serving.errors import EngineDeadError, EngineStartError
+from sundog_serving.errors import AdapterError, EngineDeadError, EngineStartError
 from sundog_serving.rate import Rate
-from sundog_serving.settings import Settings
+from sundog_serving.settings import Model, Settings
 
 VERSION: Final = "1"
 TOLD_SO: Final = "the fake engine was told to fail; take failure out of spec.engine.args"
@@ -88,6 +90,7 @@ async def start(settings: Settings) -> "FakeEngine":
         await asyncio.sleep(failure.after_seconds)
         raise EngineStartError(Reason.ENGINE_START_FAILED, TOLD_SO)
     return FakeEngine(
+        lora=FakeLoRA(settings.lora.max_adapters + 1) if settings.lora else None,
         model=settings.model.name,
         tokens_per_second=options.tokens_per_second,
         total_tokens_per_second=options.total_tokens_per_second,
@@ -95,6 +98,56 @@ async def start(settings: Settings) -> "FakeEngine":
         embedding=options.embedding,
         failure=failure,
     )
+
+
+class FakeLoRA:
+    """Adapters that change nothing in an answer but the name of its model."""
+
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
+        self.names: dict[str, int] = {}
+        self.in_use: Counter[int] = Counter()
+        self._last = 0
+
+    async def fetch(self, adapter: Model) -> Path:
+        """Need no files."""
+        return Path(adapter.uri)
+
+    async def load(self, name: str, path: Path) -> int:
+        """Take every adapter but those whose place has ``broken`` in its name."""
+        if "broken" in str(path):
+            raise AdapterError(f"the fake engine takes no adapter whose uri has 'broken' in it, as that of {name}")
+        self._last += 1
+        return self._last
+
+    def publish(self, name: str, handle: int) -> None:
+        """Answer to its name."""
+        self.names[name] = handle
+
+    def withdraw(self, name: str) -> None:
+        """Answer to its name no more."""
+        self.names.pop(name, None)
+
+    def requests(self, handle: int) -> int:
+        """How many requests use it."""
+        return self.in_use[handle]
+
+    async def remove(self, handle: int) -> None:
+        """Forget it."""
+        del self.in_use[handle]
+
+    @contextmanager
+    def used_by(self, model: str) -> Iterator[None]:
+        """Count a request as one of the adapter that goes by this name now, if one does."""
+        handle = self.names.get(model)
+        if handle is None:
+            yield
+            return
+        self.in_use[handle] += 1
+        try:
+            yield
+        finally:
+            self.in_use[handle] -= 1
 
 
 class FakeEngine:
@@ -111,9 +164,11 @@ class FakeEngine:
         max_concurrent: int,
         embedding: bool,
         failure: Failure | None,
+        lora: FakeLoRA | None = None,
     ) -> None:
         from sundog_serving.fake_routes import app  # noqa: PLC0415  the routes name this class
 
+        self.lora = lora
         self.max_concurrent = max_concurrent
         self.description = Description(
             engine="fake", version=VERSION, device="cpu", model=model, tasks=("embed",) if embedding else ("generate",)

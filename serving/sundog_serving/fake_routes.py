@@ -84,7 +84,10 @@ def _error(status: int, kind: str, message: str) -> JSONResponse:
 
 class _Routes:
     def __init__(self, engine: "FakeEngine") -> None:
+        from sundog_serving.fake import FakeLoRA  # noqa: PLC0415  it names these routes
+
         self._engine = engine
+        self._adapters = engine.lora or FakeLoRA(slots=0)
         self._model = engine.description.model
         self._created = int(time.time())
         self._registry = CollectorRegistry()
@@ -104,13 +107,13 @@ class _Routes:
         if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
             raise BadRequestError("messages must be a list of at least one message")
         prompt_tokens = sum(_count(message.get("content")) for message in messages)
-        return await self._generate(body, _Chat(self._model), prompt_tokens=prompt_tokens)
+        return await self._generate(body, _Chat(self._named(body)), prompt_tokens=prompt_tokens)
 
     async def completions(self, request: Request) -> Response:
         body = await self._body(request)
         if not isinstance(prompt := body.get("prompt"), str):
             raise BadRequestError("prompt must be a string")
-        return await self._generate(body, _Completion(self._model), prompt_tokens=_count(prompt))
+        return await self._generate(body, _Completion(self._named(body)), prompt_tokens=_count(prompt))
 
     async def _generate(self, body: Document, shape: "_Shape", *, prompt_tokens: int) -> Response:
         if "generate" not in self._engine.description.tasks:
@@ -125,28 +128,29 @@ class _Routes:
             wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
             events = self._events(shape, count, usage=usage if wants_usage else None)
             return StreamingResponse(events, media_type="text/event-stream")
-        text = "".join([token async for token in self._timed(count)])
+        text = "".join([token async for token in self._timed(count, shape.model)])
         return JSONResponse(shape.whole(text) | {"usage": usage})
 
     async def _events(self, shape: "_Shape", count: int, *, usage: Document | None) -> AsyncIterator[str]:
         for chunk in shape.opening():
             yield _event(chunk)
         number = 0
-        async for token in self._timed(count):
+        async for token in self._timed(count, shape.model):
             number += 1
             yield _event(shape.chunk(token, finished=number == count))
         if usage:
             yield _event(shape.empty() | {"usage": usage})
         yield "data: [DONE]\n\n"
 
-    async def _timed(self, count: int) -> AsyncIterator[str]:
+    async def _timed(self, count: int, model: str) -> AsyncIterator[str]:
         began = time.monotonic()
         first = True
-        async for token in self._engine.tokens(count):
-            if first:
-                self._first_token.observe(time.monotonic() - began)
-                first = False
-            yield token
+        with self._adapters.used_by(model):
+            async for token in self._engine.tokens(count):
+                if first:
+                    self._first_token.observe(time.monotonic() - began)
+                    first = False
+                yield token
         self._latency.observe(time.monotonic() - began)
 
     async def embeddings(self, request: Request) -> Response:
@@ -157,7 +161,7 @@ class _Routes:
         texts = [texts] if isinstance(texts, str) else texts
         if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
             raise BadRequestError("input must be a string or a list of strings")
-        async for _ in self._timed(1):
+        async for _ in self._timed(1, self._named(body)):
             pass
         tokens = sum(map(_count, texts))
         self._engine.prompt_tokens_total += tokens
@@ -166,7 +170,7 @@ class _Routes:
             for index, text in enumerate(texts)
         ]
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return JSONResponse({"object": "list", "model": self._model, "data": data, "usage": usage})
+        return JSONResponse({"object": "list", "model": self._named(body), "data": data, "usage": usage})
 
     async def tokenize(self, request: Request) -> Response:
         body = await self._body(request)
@@ -177,14 +181,9 @@ class _Routes:
         return Response(status_code=200)
 
     async def models(self, _request: Request) -> Response:
-        model = {
-            "id": self._model,
-            "object": "model",
-            "created": self._created,
-            "owned_by": "sundog",
-            "max_model_len": MAX_MODEL_LEN,
-        }
-        return JSONResponse({"object": "list", "data": [model]})
+        common = {"object": "model", "created": self._created, "owned_by": "sundog", "max_model_len": MAX_MODEL_LEN}
+        adapters = [{"id": name, **common, "parent": self._model} for name in self._adapters.names]
+        return JSONResponse({"object": "list", "data": [{"id": self._model, **common}, *adapters]})
 
     async def health(self, _request: Request) -> Response:
         return Response(status_code=200 if self._engine.alive else 503)
@@ -202,9 +201,12 @@ class _Routes:
             raise BadRequestError(f"the body is not JSON: {error}") from error
         if not isinstance(body, dict):
             raise BadRequestError("the body must be a JSON object")
-        if body.get("model") not in {None, self._model}:
+        if self._named(body) not in (self._model, *self._adapters.names):
             raise BadRequestError(f"The model `{body['model']}` does not exist.", status=404)
         return body
+
+    def _named(self, body: Document) -> Any:
+        return self._model if body.get("model") is None else body["model"]
 
 
 class _Gauges:
@@ -240,6 +242,7 @@ class _Shape:
     object_chunk: str
 
     def __init__(self, model: str, prefix: str) -> None:
+        self.model = model
         self._common = {"id": f"{prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
 
     def opening(self) -> list[Document]:

@@ -2,7 +2,7 @@
 
 - The deployment's token: pod addresses are reused, so a neighbour's router may knock; it gets 403.
 - Only routes for users pass (`routes`); everything else is 404.
-- Two light answers of its own: how busy the engine is, and what it is.
+- Light answers of its own: how busy the engine is, what it is, and which adapters it has.
 - What an engine that died has not begun to answer is given back: the router sends it to another replica.
 - An access log that names route, status and times, and never what was asked.
 """
@@ -16,7 +16,8 @@ from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any, Final
 
-from sundog_serving.contract import ENGINE_ROUTE, GIVEN_BACK, LOAD_ROUTE, REPLICA_TOKEN_HEADER
+from sundog_serving.adapters import Adapters
+from sundog_serving.contract import ADAPTERS_ROUTE, ENGINE_ROUTE, GIVEN_BACK, LOAD_ROUTE, REPLICA_TOKEN_HEADER
 from sundog_serving.engine import ASGIApp, Engine, Message, Receive, Scope, Send
 from sundog_serving.errors import EngineDeadError
 from sundog_serving.routes import open_route
@@ -24,7 +25,7 @@ from sundog_serving.routes import open_route
 logger = logging.getLogger("sundog.access")
 
 # Asked for every second or so by machines: not worth a line unless they fail.
-_QUIET: Final = frozenset({"/metrics", "/health", "/ping", LOAD_ROUTE, ENGINE_ROUTE})
+_QUIET: Final = frozenset({"/metrics", "/health", "/ping", LOAD_ROUTE, ENGINE_ROUTE, ADAPTERS_ROUTE})
 _TOKEN: Final = REPLICA_TOKEN_HEADER.encode()
 _STREAMED_ERROR: Final = b'data: {"error"'
 
@@ -32,13 +33,16 @@ _STREAMED_ERROR: Final = b'data: {"error"'
 class Guard:
     """An ASGI app around an engine's ASGI app."""
 
-    def __init__(self, engine: Engine, *, token: str, about: Mapping[str, Any]) -> None:
+    def __init__(
+        self, engine: Engine, *, token: str, about: Mapping[str, Any], adapters: Adapters | None = None
+    ) -> None:
         """Guard an engine.
 
         Args:
             engine: The engine, which has loaded its model.
             token: What callers must send in ``x-sundog-replica-token``. Never empty.
             about: Answered at ``/sundog/engine``.
+            adapters: Tell their state at ``/sundog/adapters``; None: there is no such route.
         """
         if not token:
             raise ValueError("an empty token would let everybody in")
@@ -46,6 +50,7 @@ class Guard:
         self._app: ASGIApp = engine.app
         self._token = token.encode()
         self._about = about
+        self._adapters = adapters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection, as ASGI says."""
@@ -57,6 +62,8 @@ class Guard:
             await _answer(send, 200, asdict(self._engine.load()))
         elif path == ENGINE_ROUTE:
             await _answer(send, 200, self._about)
+        elif path == ADAPTERS_ROUTE and self._adapters:
+            await _answer(send, 200, self._adapters.report())
         elif route := open_route(path):
             await self._pass(scope, receive, send, route=route)
         else:

@@ -54,6 +54,28 @@ async def locate(model: Model, *, weights: bool) -> Path:
     Raises:
         EngineStartError: It is not there, not readable, not a model, or could not be downloaded.
     """
+    path = await _fetch(model)
+    await asyncio.to_thread(preflight.check, path, weights=weights)
+    return path
+
+
+async def locate_adapter(adapter: Model) -> Path:
+    """Return the folder of a LoRA adapter, downloaded first where it has to be.
+
+    Raises:
+        EngineStartError: It is not there, not readable, not an adapter, or could not be downloaded.
+    """
+    try:
+        path = await _fetch(adapter)
+        await asyncio.to_thread(preflight.check_adapter, path)
+    except EngineStartError as error:
+        # The sentences about a model, with the fields of an adapter.
+        sentence = re.sub(r"spec\.model\.(uri|revision)\b", r"spec.model.lora.adapters[].\1", error.sentence)
+        raise EngineStartError(error.reason, sentence) from error
+    return path
+
+
+async def _fetch(model: Model) -> Path:
     scheme = model.uri.partition("://")[0]
     source = _SOURCES.get(scheme)
     if source is None:
@@ -62,9 +84,7 @@ async def locate(model: Model, *, weights: bool) -> Path:
             f"this serving image cannot fetch {scheme}:// models; it can {' and '.join(_SOURCES)}",
         )
     # In a thread: the replica must stay able to stop while gigabytes come in.
-    path = await asyncio.to_thread(source, model)
-    await asyncio.to_thread(preflight.check, path, weights=weights)
-    return path
+    return await asyncio.to_thread(source, model)
 
 
 def _from_claim(model: Model) -> Path:

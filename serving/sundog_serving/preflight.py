@@ -14,6 +14,7 @@ from sundog_serving.contract import Reason
 from sundog_serving.errors import EngineStartError
 
 _CONFIGS: Final = ("config.json", "params.json")  # Hugging Face's and Mistral's
+_ADAPTER_CONFIG: Final = "adapter_config.json"
 _WEIGHTS: Final = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
 _NOT_WEIGHTS: Final = frozenset(
     {"training_args.bin", "optimizer.bin", "scheduler.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"}
@@ -42,6 +43,31 @@ def check(path: Path, *, weights: bool = True) -> None:
     _check_config(path)
     if weights:
         _check_weights(path, files)
+
+
+def check_adapter(path: Path) -> None:
+    """Check that a folder holds a LoRA adapter that this process may read.
+
+    Raises:
+        EngineStartError: ModelNotFound, ModelUnreadable or ModelInvalid.
+    """
+    _check_there(path)
+    for name, what in ((_ADAPTER_CONFIG, "no adapter"), ("adapter_model.*", "without weights")):
+        files = sorted(path.glob(name))
+        if not files:
+            raise EngineStartError(
+                Reason.MODEL_INVALID,
+                f"{path} has no {name}, so it is {what}; it holds {_listing(path)}: correct spec.model.uri",
+            )
+        for file in files:
+            _check_file(file)
+    try:
+        json.loads((path / _ADAPTER_CONFIG).read_bytes())
+    except ValueError as error:
+        raise EngineStartError(
+            Reason.MODEL_INVALID,
+            f"{path / _ADAPTER_CONFIG} is not JSON ({error}): copy or download the adapter again",
+        ) from error
 
 
 def _check_there(path: Path) -> None:

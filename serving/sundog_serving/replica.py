@@ -27,6 +27,13 @@ class Replica:
         """Give Serve the app of this replica."""
         return self._runtime.app
 
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Take what may change while a replica runs.
+
+        Serve calls it for every replica whenever ``user_config`` has changed, and for a new one before it is healthy.
+        """
+        await self._runtime.reconfigure(user_config)
+
     async def check_health(self) -> None:
         """Tell Serve whether this replica still serves; three failures in a row and it is replaced."""
         await self._runtime.check_health()

@@ -10,13 +10,14 @@ from importlib.metadata import version
 from typing import Any, Final, Self
 
 from sundog_serving import log
+from sundog_serving.adapters import Adapters
 from sundog_serving.contract import READINESS_SECONDS_VARIABLE, REPLICA_TOKEN_VARIABLE, STALL_SECONDS_VARIABLE, Reason
 from sundog_serving.engine import ASGIApp, Engine
 from sundog_serving.errors import EngineDeadError, EngineStartError
 from sundog_serving.guard import Guard
 from sundog_serving.output import Output
 from sundog_serving.readiness import DEFAULT_SECONDS, first_answer
-from sundog_serving.settings import Settings
+from sundog_serving.settings import Model, Settings
 from sundog_serving.watchdog import Watchdog
 
 logger = logging.getLogger("sundog.replica")
@@ -32,7 +33,8 @@ class Runtime:
     def __init__(self, engine: Engine, *, token: str, stall_seconds: float) -> None:
         about = {**asdict(engine.description), "ray_version": version("ray")}
         self.about: Mapping[str, Any] = about
-        self.app: ASGIApp = Guard(engine, token=token, about=about)
+        self._adapters = Adapters(engine.lora) if engine.lora else None
+        self.app: ASGIApp = Guard(engine, token=token, about=about, adapters=self._adapters)
         self._engine = engine
         self._watchdog = Watchdog(stall_seconds)
 
@@ -81,6 +83,19 @@ class Runtime:
             raise
         return runtime
 
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Take the list of adapters that is wanted now; on a new replica, wait until each was tried.
+
+        It never raises: Serve would take the replica for a failed one.
+        """
+        try:
+            wanted = [Model.from_args(entry) for entry in user_config.get("adapters", ())]
+        except (AttributeError, KeyError, TypeError):
+            logger.exception("the list of adapters cannot be read: operator and serving image differ in release")
+            return
+        if self._adapters:
+            await self._adapters.want(wanted)
+
     async def check_health(self) -> None:
         """See whether the engine still serves.
 
@@ -93,6 +108,8 @@ class Runtime:
 
     async def stop(self) -> None:
         """End the engine and all its processes."""
+        if self._adapters:
+            await self._adapters.stop()
         await self._engine.stop()
 
 

@@ -22,6 +22,28 @@ class Model:
     name: str
     """The "model" of requests."""
 
+    @classmethod
+    def from_args(cls, args: Mapping[str, Any]) -> Self:
+        """Read a model, or an adapter, as the operator writes it.
+
+        Raises:
+            KeyError, TypeError: It is not what the operator writes.
+        """
+        return cls(
+            uri=args["uri"],
+            path=Path(args["path"]) if args.get("path") else None,
+            revision=args.get("revision"),
+            name=args["name"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoRASettings:
+    """What an engine must know of adapters before it starts."""
+
+    max_rank: int
+    max_adapters: int
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -32,6 +54,8 @@ class Settings:
     engine_args: Mapping[str, Any]
     """As a person wrote them: kebab or snake case, values of any JSON type."""
     request_timeout_seconds: float
+    lora: LoRASettings | None = None
+    """None: no adapter can be loaded."""
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any]) -> Self:
@@ -42,17 +66,13 @@ class Settings:
                 different releases, since a person cannot write these arguments.
         """
         try:
-            model = args["model"]
+            lora = args.get("lora")
             settings = cls(
                 engine=args["engine"],
-                model=Model(
-                    uri=model["uri"],
-                    path=Path(model["path"]) if model.get("path") else None,
-                    revision=model.get("revision"),
-                    name=model["name"],
-                ),
+                model=Model.from_args(args["model"]),
                 engine_args=dict(args.get("engine_args") or {}),
                 request_timeout_seconds=float(args.get("request_timeout_seconds", 600)),
+                lora=LoRASettings(max_rank=lora["max_rank"], max_adapters=lora["max_adapters"]) if lora else None,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise EngineStartError(

@@ -20,10 +20,10 @@ from typing import Any, Final
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from sundog_serving import arguments, log, models
+from sundog_serving import arguments, log, models, vllm_lora
 from sundog_serving.cgroup import oom_kills
 from sundog_serving.contract import Reason
-from sundog_serving.engine import ASGIApp, Description, Load
+from sundog_serving.engine import ASGIApp, Description, Load, LoRA
 from sundog_serving.errors import EngineDeadError, EngineStartError
 from sundog_serving.output import Output
 from sundog_serving.rate import Rate
@@ -50,6 +50,9 @@ RESERVED: Final = {
     "grpc": "replicas speak HTTP",
     "grpc-port": "replicas speak HTTP",
     "api-server-count": "say spec.replicas",
+    **dict.fromkeys(
+        ("enable-lora", "lora-modules", "max-lora-rank", "max-loras", "max-cpu-loras"), "say it in spec.model.lora"
+    ),
     **dict.fromkeys(("host", "port", "uds", "root-path"), "the router finds replicas where Sundog puts them"),
     **dict.fromkeys(
         ("ssl-keyfile", "ssl-certfile", "ssl-ca-certs", "ssl-cert-reqs", "ssl-ciphers", "enable-ssl-refresh"),
@@ -159,6 +162,8 @@ def parse_arguments(settings: Settings, version: str) -> Namespace:
     args = arguments.parse(parser, settings.engine_args, reserved=RESERVED, engine=engine)
     args.served_model_name = [settings.model.name]
     args.disable_fastapi_docs = True
+    if settings.lora:
+        vllm_lora.set_arguments(args, settings.lora)
     try:
         validate_parsed_serve_args(args)
     except (TypeError, ValueError) as error:  # what it raises for arguments that do not go together
@@ -244,7 +249,8 @@ async def _with_app(
         model=settings.model.name,
         tasks=tuple(str(task) for task in tasks),
     )
-    return VLLMEngine(engine=engine, app=app, description=description, steps=steps, witness=witness)
+    lora = vllm_lora.VLLMLoRA(engine, app.state.openai_serving_models, settings.lora) if settings.lora else None
+    return VLLMEngine(engine=engine, app=app, description=description, steps=steps, witness=witness, lora=lora)
 
 
 @dataclass(slots=True)
@@ -300,8 +306,18 @@ class StepLogger:
 class VLLMEngine:
     """A started vLLM."""
 
-    def __init__(self, *, engine: Any, app: ASGIApp, description: Description, steps: Steps, witness: Witness) -> None:
+    def __init__(
+        self,
+        *,
+        engine: Any,
+        app: ASGIApp,
+        description: Description,
+        steps: Steps,
+        witness: Witness,
+        lora: LoRA | None,
+    ) -> None:
         self.app = app
+        self.lora = lora
         self.description = description
         self.stall_seconds = STALL_SECONDS.get(description.device, DEFAULT_STALL_SECONDS)
         self._engine = engine

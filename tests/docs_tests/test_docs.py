@@ -116,6 +116,13 @@ def test_autoscaling_has_every_reason_of_its_condition() -> None:
     assert explained == given
 
 
+def test_lora_has_every_reason_of_its_condition() -> None:
+    source = (OPERATOR / "core" / "adapters.py").read_text()
+    given = set(re.findall(r'"(Adapter[a-z]*[A-Z][a-z]+)"', source)) - {"AdaptersReady"}
+    explained = re.findall(r"^\| `([A-Za-z]+)`", (ROOT / "docs/lora.md").read_text(), re.MULTILINE)
+    assert set(explained) == given
+
+
 def test_rollouts_says_of_every_field_whether_it_forms_a_revision() -> None:
     table = (ROOT / "docs/rollouts.md").read_text().partition("| field of `spec` |")[2].partition("\n\n")[0]
     told = {

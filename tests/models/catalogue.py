@@ -27,6 +27,7 @@ class Recipe:
 MODELS: dict[str, Recipe] = {
     "tiny": Recipe(script="tiny.py", arguments=("chat",), package=None, needs_bytes=10_000_000),
     "tiny-embedding": Recipe(script="tiny.py", arguments=("embedding",), package=None, needs_bytes=10_000_000),
+    "tiny-adapter": Recipe(script="tiny.py", arguments=("adapter",), package=None, needs_bytes=10_000_000),
     "smollm2": Recipe(script="smollm2.py", arguments=(), package=SMOLLM2_PACKAGE, needs_bytes=1_000_000_000),
 }
 
@@ -35,8 +36,9 @@ def model(name: str) -> Path:
     """Return the folder of a model, made first where it is missing.
 
     Args:
-        name: ``tiny`` (random weights, 2 layers, with a chat template), ``tiny-embedding`` (random weights, a pooling
-            model) or ``smollm2`` (the real SmolLM2-135M-Instruct, Apache-2.0, 538 MB in float32).
+        name: ``tiny`` (random weights, 2 layers, with a chat template), ``tiny-adapter`` (a LoRA adapter of it),
+            ``tiny-embedding`` (random weights, a pooling model) or ``smollm2`` (the real SmolLM2-135M-Instruct,
+            Apache-2.0, 538 MB in float32).
 
     Raises:
         NotMadeError: The environment or the model could not be made.

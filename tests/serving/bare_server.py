@@ -2,7 +2,8 @@
 
 For tests of an engine and of all that stands around it, where starting Ray would only cost time. It prints ``serving``
 once it answers; a start that failed prints the error as Serve would show it, and ends with code 3. SIGUSR1 prints what
-a health check says.
+a health check says. Each line of its input is a ``user_config``, as Serve hands it on, and ``configured`` says that it
+was taken.
 """
 
 import asyncio
@@ -55,8 +56,18 @@ async def main(args: dict[str, object], port: int) -> int:
 
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, on_signal)
+
+    async def listen() -> None:
+        lines = asyncio.StreamReader()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+        async for line in lines:
+            await runtime.reconfigure(json.loads(line))
+            print("configured", flush=True)
+
+    listening = loop.create_task(listen())
     loop.add_signal_handler(signal.SIGTERM, lambda: setattr(server, "should_exit", True))
     await server.serve()
+    listening.cancel()
     await runtime.stop()
     print("stopped", flush=True)
     return 0

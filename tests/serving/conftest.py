@@ -22,6 +22,9 @@ MODEL = "tiny"
 HEADERS = {"x-sundog-replica-token": TOKEN}
 
 
+LORA = {"max_rank": 8, "max_adapters": 2}
+
+
 def application_args(engine: str, engine_args: dict[str, Any] | None = None, **model: Any) -> dict[str, Any]:
     """The ``args`` of a Serve application."""
     return {

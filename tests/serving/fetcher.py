@@ -19,8 +19,9 @@ def fetch(wanted: dict[str, str | None]) -> dict[str, str]:
         if value := wanted.get(name):
             os.environ[name] = value
     model = Model(uri=wanted["uri"] or "", path=None, revision=wanted.get("revision"), name="m")
+    locate = models.locate_adapter(model) if wanted.get("adapter") else models.locate(model, weights=True)
     try:
-        return {"path": str(asyncio.run(models.locate(model, weights=True)))}
+        return {"path": str(asyncio.run(locate))}
     except EngineStartError as error:
         return {"reason": error.reason.value, "sentence": error.sentence}
 

@@ -13,7 +13,9 @@ from tests.serving.conftest import HEADERS, TOKEN, StartReplica, served
 CANARY = "canary-prompt-7f3a"
 
 
-@pytest.mark.parametrize("route", ["/v1/models", "/metrics", "/sundog/load", "/sundog/engine", "/health", "/nowhere"])
+@pytest.mark.parametrize(
+    "route", ["/v1/models", "/metrics", "/sundog/load", "/sundog/engine", "/sundog/adapters", "/health", "/nowhere"]
+)
 async def test_every_route_demands_the_token(replica: StartReplica, route: str) -> None:
     running = await replica()
     for wrong in (

@@ -91,6 +91,20 @@ def test_a_model_is_downloaded_whole_and_in_one_format_only(hub: Hub, fetch: Fet
     assert (path / "model.safetensors").read_bytes() == hub.repositories[REPOSITORY]["model.safetensors"]
 
 
+def test_an_adapter_comes_from_the_hub_as_a_model_does(hub: Hub, fetch: Fetch) -> None:
+    hub.repositories["acme/french"] = {"adapter_config.json": b"{}", "adapter_model.safetensors": safetensors()}
+    path = Path(fetch(uri="hf://acme/french", adapter="yes")["path"])
+    assert sorted(entry.name for entry in path.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+
+
+def test_what_is_said_of_an_adapter_names_the_fields_of_an_adapter(fetch: Fetch) -> None:
+    sentence = fetch(uri="hf://acme/nothing", adapter="yes")["sentence"]
+    assert "correct spec.model.lora.adapters[].uri" in sentence
+    assert "has no adapter_config.json" in fetch(adapter="yes")["sentence"], "a model is no adapter"
+    sentence = fetch(revision="none", adapter="yes")["sentence"]
+    assert "correct spec.model.lora.adapters[].revision" in sentence
+
+
 def test_a_model_without_safetensors_comes_as_it_is(hub: Hub, fetch: Fetch) -> None:
     del hub.repositories[REPOSITORY]["model.safetensors"]
     assert (Path(fetch()["path"]) / "pytorch_model.bin").exists()

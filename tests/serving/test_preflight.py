@@ -172,3 +172,51 @@ def test_the_preflight_needs_the_standard_library_only() -> None:
     script = "import sys, sundog_serving.preflight; print(*(m for m in sys.modules if m in {'ray', 'huggingface_hub'}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text('{"r": 8}')
+    (folder / "adapter_model.safetensors").write_bytes(safetensors())
+    return folder
+
+
+def test_a_sound_adapter_passes(adapter: Path) -> None:
+    preflight.check_adapter(adapter)
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    preflight.check_adapter(adapter)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason", "says"),
+    [
+        ("adapter_config.json", None, Reason.MODEL_INVALID, "has no adapter_config.json, so it is no adapter"),
+        ("adapter_config.json", b"{", Reason.MODEL_INVALID, "adapter_config.json is not JSON"),
+        ("adapter_model.safetensors", None, Reason.MODEL_INVALID, "has no adapter_model.*, so it is without weights"),
+        (
+            "adapter_model.safetensors",
+            safetensors()[:-1],
+            Reason.MODEL_INVALID,
+            "the copy broke off, copy or download it again",
+        ),
+        (
+            "adapter_model.safetensors",
+            b"version https://git-lfs.github.com/spec/v1",
+            Reason.MODEL_INVALID,
+            "is a Git LFS pointer",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_adapter_is_told(
+    adapter: Path, file: str, content: bytes | None, reason: Reason, says: str
+) -> None:
+    if content is None:
+        (adapter / file).unlink()
+    else:
+        (adapter / file).write_bytes(content)
+    with pytest.raises(EngineStartError) as caught:
+        preflight.check_adapter(adapter)
+    assert caught.value.reason is reason
+    assert says in caught.value.sentence

@@ -86,20 +86,31 @@ class Server:
         async with self.client.get(f"{self.url}{route}", headers=headers) as response:
             return response.status, await response.text()
 
+    async def configure(self, *adapters: dict[str, Any]) -> None:
+        """Say which adapters there are to be, as Serve does by the ``user_config``."""
+        assert self.process.stdin
+        before = self.text().count("configured")
+        self.process.stdin.write(json.dumps({"adapters": adapters}).encode() + b"\n")
+        self.process.stdin.flush()
+        await until(lambda: self.text().count("configured") > before, within_seconds=60)
+
     def children(self, title: str) -> list[int]:
         return [pid for pid in descendants_of(self.process.pid) if title in command_of(pid)]
 
 
 @asynccontextmanager
-async def running(folder: Path, model_path: Path, engine_args: dict[str, Any], **environ: str) -> AsyncIterator[Server]:
+async def running(
+    folder: Path, model_path: Path, engine_args: dict[str, Any], *, lora: dict[str, int] | None = None, **environ: str
+) -> AsyncIterator[Server]:
     """Start vLLM; it may still fail to start."""
     port = _free_port()
-    args = application_args("vllm", {**SMALL, **engine_args}, path=str(model_path))
+    args = application_args("vllm", {**SMALL, **engine_args}, path=str(model_path)) | {"lora": lora}
     log = folder / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(  # noqa: ASYNC220  its output goes to a file
             [environment() / "bin" / "python", "-m", "tests.serving.bare_server", json.dumps(args), str(port)],
             env=vllm_environ(**environ),
+            stdin=subprocess.PIPE,
             stdout=out,
             stderr=out,
         )
@@ -109,6 +120,8 @@ async def running(folder: Path, model_path: Path, engine_args: dict[str, Any], *
         finally:
             started = descendants_of(process.pid)
             process.terminate()
+            assert process.stdin
+            process.stdin.close()
             try:
                 await asyncio.to_thread(process.wait, 60)
             except subprocess.TimeoutExpired:

@@ -57,6 +57,12 @@ CONTRACT: list[tuple[str, str, tuple[str, ...]]] = [
         ("engine_client", "state", "args", "supported_tasks"),
     ),
     ("vllm.platforms", "current_platform.device_type", ()),
+    ("vllm.lora.request", "LoRARequest", ("lora_name", "lora_int_id", "lora_path")),
+    ("vllm.v1.engine.async_llm", "AsyncLLM.add_lora", ("lora_request",)),
+    ("vllm.v1.engine.async_llm", "AsyncLLM.remove_lora", ("lora_id",)),
+    ("vllm.v1.engine.async_llm", "AsyncLLM.list_loras", ()),
+    ("vllm.v1.engine.output_processor", "RequestState.__init__", ("lora_request",)),
+    ("vllm.entrypoints.openai.models.serving", "OpenAIServingModels.resolve_lora", ("lora_name",)),
 ]
 # What the stat logger reads of an IterationStats, and what is read of the parsed arguments.
 ITERATION = ("num_prompt_tokens", "num_generation_tokens")
@@ -70,6 +76,10 @@ PARSED = (
     "enable_log_requests",
     "aggregate_engine_logging",
     "disable_log_stats",
+    "enable_lora",
+    "max_lora_rank",
+    "max_loras",
+    "max_cpu_loras",
 )
 
 

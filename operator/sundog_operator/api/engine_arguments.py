@@ -41,18 +41,16 @@ REFUSED: Final[dict[str, _Refused]] = {
     "data-parallel-size": _Refused("integer", _ONE_POD),
     "host": _Refused("string", _ROUTER),
     "port": _Refused("integer", "set spec.service.port"),
-    "uds": _Refused("string", _ROUTER),
-    "root-path": _Refused("string", _ROUTER),
     "api-key": _Refused("string", f"check keys in front of the Service; {_READABLE}"),
-    "ssl-keyfile": _Refused("string", _TLS),
-    "ssl-certfile": _Refused("string", _TLS),
-    "ssl-ca-certs": _Refused("string", _TLS),
     "config": _Refused("string", "write its content into spec.engine.args"),
 }
 """By the name in kebab case: what people bring along from a command line. The API server refuses these."""
 
 _REFUSED_LATER: Final = {
     "api-server-count": _ONE_POD,
+    **dict.fromkeys(
+        ("enable-lora", "lora-modules", "max-cpu-loras", "max-lora-rank", "max-loras"), "set spec.model.lora"
+    ),
     "device-ids": "set spec.resources.limits",
     "enable-ssl-refresh": _TLS,
     "grpc": _ROUTER,
@@ -65,6 +63,8 @@ _REFUSED_LATER: Final = {
     "nnodes": _ONE_POD,
     "node-rank": _ONE_POD,
     "prefill-context-parallel-size": "set spec.parallelism",
+    "root-path": _ROUTER,
+    "uds": _ROUTER,
 }
 _REFUSED_FAMILIES: Final = {"data-parallel-": _ONE_POD, "ssl-": _TLS}
 """Rare ones: the operator refuses them, since a CRD that named all would be a third longer."""

@@ -12,6 +12,8 @@ from sundog_operator.api.rules import (
     AMOUNT,
     DATA_KEY,
     LABEL_VALUE,
+    NOT_ABOVE_LIMIT,
+    PLAIN_RESOURCE_NAMES,
     RESOURCE_NAMES,
     RESOURCES,
     TOLERATION,
@@ -85,6 +87,20 @@ class EnvVar(APIObject):
 # Not by json_schema_extra: pydantic drops it beside a WithJsonSchema that is no field of its own.
 Amount = Annotated[Quantity, WithJsonSchema(QUANTITY_SCHEMA | keep(AMOUNT))]
 Amounts = Annotated[dict[str, Amount], Field(max_length=16, json_schema_extra=keep(RESOURCE_NAMES, WHOLE_DEVICES))]
+
+
+PlainAmounts = Annotated[dict[str, Amount], Field(max_length=3, json_schema_extra=keep(PLAIN_RESOURCE_NAMES))]
+
+
+class PlainResources(APIObject):
+    """Compute resources of a pod without devices, as in a container's resources."""
+
+    model_config = ConfigDict(json_schema_extra=keep(NOT_ABOVE_LIMIT))
+
+    requests: PlainAmounts = Field(default_factory=dict)
+    """What the scheduler reserves."""
+    limits: PlainAmounts = Field(default_factory=dict)
+    """What the pod may use at most."""
 
 
 class Resources(APIObject):

@@ -50,8 +50,9 @@ def text(value: str) -> str:
     return json.dumps(value)
 
 
-DNS_SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
-QUALIFIED_NAME = rf"({DNS_SUBDOMAIN}/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?"
+# Short ones: they stand in the CRD many times. `\w` is of ASCII to the API server; Python needs re.ASCII for that.
+DNS_SUBDOMAIN = r"[a-z0-9]+((-+|\.)[a-z0-9]+)*"
+QUALIFIED_NAME = rf"({DNS_SUBDOMAIN}/)?[A-Za-z0-9]([-\w.]{{0,61}}[A-Za-z0-9])?"
 """Keys of labels, annotations and resources: an optional DNS prefix, then at most 63 characters."""
 
 OBJECT_NAME = Rule(
@@ -60,7 +61,7 @@ OBJECT_NAME = Rule(
 )
 OBJECT_NAME_OR_NONE = Rule(f"self == '' || {OBJECT_NAME.rule}", OBJECT_NAME.message)
 DATA_KEY = Rule(
-    matches(r"[-._A-Za-z0-9]+"),
+    matches(r"[-.\w]+"),
     "not a key of a Secret or ConfigMap: use letters, digits, '-', '_' and '.'",
 )
 QUALIFIED_KEYS = Rule(
@@ -68,12 +69,12 @@ QUALIFIED_KEYS = Rule(
     "each key must be a name of at most 63 letters, digits, '-', '_' and '.', with a DNS name and '/' in front or not",
 )
 LABEL_VALUE = Rule(
-    matches(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?"),
+    matches(r"([A-Za-z0-9]([-\w.]*[A-Za-z0-9])?)?"),
     "not a label's value: use letters, digits, '-', '_' and '.', a letter or digit at both ends",
 )
 
 IMAGE = Rule(
-    f"self == '' || {matches('[A-Za-z0-9][-A-Za-z0-9_.:/@]*')}",
+    "self == '' || " + matches(r"[A-Za-z0-9][-\w.:/@]*"),
     "not an image: write registry/name:tag or registry/name@sha256:…, without spaces",
 )
 
@@ -90,6 +91,18 @@ NAME = (
     ),
 )
 
+ADAPTER_NAMES = Rule(
+    """!has(self.spec.model.lora) || self.spec.model.lora.adapters.all(a,
+        a.name != (has(self.spec.model.name) ? self.spec.model.name : self.metadata.name))""",
+    "an adapter must not have the model's own name: rename one, since requests name either",
+    field_path=".spec.model.lora.adapters",
+)
+ADAPTER_COUNT = Rule(
+    "self.adapters.size() <= self.maxAdapters",
+    "more adapters than maxAdapters: raise it, or leave some out",
+    field_path=".adapters",
+)
+
 # Rules of a map's values look at one value, so that the error's path carries the key.
 AMOUNT = Rule(
     "isQuantity(string(self)) && !string(self).startsWith('-')",
@@ -103,24 +116,29 @@ POSITIVE_AMOUNT = Rule(
 RESOURCE_NAMES = Rule(
     f"""self.all(k, k in ['cpu', 'memory', 'ephemeral-storage'] || k.startsWith('hugepages-') ||
         k.contains('/') && k.size() <= 317 && {matches(QUALIFIED_NAME, "k")})""",
-    "not a resource: use cpu, memory, ephemeral-storage, hugepages-…, or the name of a device such as nvidia.com/gpu",
+    "not a resource: use cpu, memory, ephemeral-storage, hugepages-…, or a device such as nvidia.com/gpu",
+)
+PLAIN_RESOURCE_NAMES = Rule(
+    "self.all(k, k in ['cpu', 'memory', 'ephemeral-storage'])",
+    "not a resource: use cpu, memory or ephemeral-storage; devices are for replicas, in spec.resources",
 )
 WHOLE_DEVICES = Rule(
     "self.all(k, !k.contains('/') || !isQuantity(string(self[k])) || quantity(string(self[k])).isInteger())",
-    "devices (names with a '/') come in whole numbers: Kubernetes does not divide them",
+    "devices (names with a '/') come in whole numbers only",
 )
 
 # A value that is no amount has its own error; comparing it would only add an unreadable one.
-_COMPARABLE = "k in self.limits && isQuantity(string(self.requests[k])) && isQuantity(string(self.limits[k]))"
+_AMOUNTS = "isQuantity(string(self.requests[k])) && isQuantity(string(self.limits[k]))"
 _COMPARED = "quantity(string(self.requests[k])).compareTo(quantity(string(self.limits[k])))"
+NOT_ABOVE_LIMIT = Rule(
+    f"self.requests.all(k, !(k in self.limits && {_AMOUNTS}) || {_COMPARED} <= 0)",
+    "a request must not be greater than its limit: raise limits or lower requests",
+    field_path=".requests",
+)
 RESOURCES = (
+    NOT_ABOVE_LIMIT,
     Rule(
-        f"self.requests.all(k, !({_COMPARABLE}) || {_COMPARED} <= 0)",
-        "a request must not be greater than its limit: raise limits or lower requests",
-        field_path=".requests",
-    ),
-    Rule(
-        f"self.requests.all(k, !k.contains('/') || k in self.limits && (!({_COMPARABLE}) || {_COMPARED} >= 0))",
+        f"self.requests.all(k, !k.contains('/') || k in self.limits && (!({_AMOUNTS}) || {_COMPARED} >= 0))",
         "a device (a name with a '/') belongs in limits: Kubernetes then requests the same, and allows nothing else",
         field_path=".requests",
     ),

@@ -22,12 +22,15 @@ from sundog_operator.api.kubernetes import (
     FieldSelector,
     LabelValue,
     ObjectMeta,
+    PlainResources,
     Resources,
     SecretKeySelector,
     Toleration,
 )
+from sundog_operator.api.lora import Adapter, AdapterStatus, LoRA
 from sundog_operator.api.pod_template import pod_template_schema
 from sundog_operator.api.rules import (
+    ADAPTER_NAMES,
     AUTOSCALING,
     GPUS,
     IMAGE,
@@ -39,13 +42,24 @@ from sundog_operator.api.rules import (
     ROLLOUT,
     keep,
 )
-from sundog_operator.api.uri import HUB_ONLY, MODEL_NAME, REVISION, URI_RULES, ModelURI, parse_model_uri
+from sundog_operator.api.uri import (
+    ADAPTER_CLAIM,
+    HUB_ONLY,
+    MODEL_NAME,
+    REVISION,
+    URI_RULES,
+    ModelURI,
+    known_uri,
+    parse_model_uri,
+)
 
 __all__ = [
     "GROUP",
     "KIND",
     "PLURAL",
     "VERSION",
+    "Adapter",
+    "AdapterStatus",
     "Autoscaling",
     "AutoscalingMetric",
     "ClaimReference",
@@ -60,10 +74,12 @@ __all__ = [
     "LLMDeployment",
     "LLMDeploymentSpec",
     "LLMDeploymentStatus",
+    "LoRA",
     "Model",
     "ModelCache",
     "ObjectMeta",
     "Parallelism",
+    "PlainResources",
     "Ray",
     "RayHead",
     "Resources",
@@ -106,20 +122,15 @@ class ModelCache(APIObject):
     """The claim that all replicas share."""
 
 
-def _known_uri(uri: str) -> str:
-    parse_model_uri(uri)
-    return uri
-
-
 class Model(APIObject):
     """The model and where it comes from."""
 
-    model_config = ConfigDict(json_schema_extra=keep(*HUB_ONLY))
+    model_config = ConfigDict(json_schema_extra=keep(*HUB_ONLY, ADAPTER_CLAIM))
 
     uri: Annotated[
         str,
         StringConstraints(min_length=1, max_length=512),
-        AfterValidator(_known_uri),
+        AfterValidator(known_uri),
         Field(json_schema_extra=keep(*URI_RULES)),
     ]
     """hf://org/name (or bare org/name) for the Hugging Face hub, pvc://claim/path for a directory in a
@@ -137,6 +148,8 @@ class Model(APIObject):
     """Token for a gated or private model; only with hf://."""
     cache: ModelCache | None = None
     """Where downloads are kept; only with hf://. Default: an emptyDir per pod, so each new pod downloads again."""
+    lora: LoRA | None = None
+    """LoRA adapters, answered by their own names. Setting it, maxAdapters or maxRank restarts replicas."""
 
     @property
     def location(self) -> ModelURI:
@@ -257,7 +270,7 @@ class Router(APIObject):
     max_queue: Annotated[int, Field(ge=0, le=65536)] = 256
     """Requests that may wait in each router pod; one more is answered with 429. Default: 256, so that an overload is
     told to clients instead of hidden in a long wait."""
-    resources: Resources = Resources()
+    resources: PlainResources = PlainResources()
     """Resources of each router pod. Default: the operator's."""
 
 
@@ -288,7 +301,7 @@ class HeadStorage(APIObject):
 class RayHead(APIObject):
     """The Ray head pod of a revision."""
 
-    resources: Resources = Resources()
+    resources: PlainResources = PlainResources()
     """Resources of the head pod. Default: the operator's."""
     storage: HeadStorage = HeadStorage()
     """Where its state is kept."""
@@ -408,18 +421,21 @@ class LLMDeploymentStatus(ObservedObject):
     """The engine that serves."""
     revisions: Annotated[tuple[RevisionStatus, ...], Field(max_length=64)] = ()
     """Revisions, the newest first."""
+    adapters: Annotated[tuple[AdapterStatus, ...], Field(max_length=64)] = ()
+    """The LoRA adapters."""
     scaling: Annotated[tuple[ScalingDecision, ...], Field(max_length=10)] = ()
     """The last ten changes of the number of replicas, the newest last."""
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = Field(
         default=(), json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
     )
-    """Ready always; Reconciling and Stalled only while they hold; Available, Scheduled; AutoscalingActive."""
+    """Ready always; Reconciling and Stalled only while they hold; Available, Scheduled; AutoscalingActive with
+    autoscaling; AdaptersReady with lora."""
 
 
 class LLMDeployment(ObservedObject):
     """An LLMDeployment serves one large language model behind one Service."""
 
-    model_config = ConfigDict(json_schema_extra=keep(*NAME))
+    model_config = ConfigDict(json_schema_extra=keep(*NAME, ADAPTER_NAMES))
 
     api_version: str = f"{GROUP}/{VERSION}"
     kind: str = KIND

@@ -15,10 +15,10 @@ SCHEMES_SENTENCE = (
 )
 
 # As the hub itself has it: letters, digits, '-', '_' and '.', at most 96 of them, none but letters and digits in front.
-HUB_PART = r"[A-Za-z0-9][-A-Za-z0-9_.]{0,95}"
+HUB_PART = r"[A-Za-z0-9][-\w.]{0,95}"
 HUB_URI = rf"(hf://)?{HUB_PART}/{HUB_PART}"
 # No space, quote, '%', '?' or '#': a path that means the same in a URI, on a command line and in a mount.
-CLAIM_URI = rf"pvc://{DNS_SUBDOMAIN}(/[-A-Za-z0-9_.@+=~]+)*/?"
+CLAIM_URI = rf"pvc://{DNS_SUBDOMAIN}(/[-\w.@+=~]+)*/?"
 STEPS_UP = r".*/\.{1,2}(/.*)?"
 
 URI_RULES = (
@@ -42,6 +42,24 @@ URI_RULES = (
     ),
 )
 
+ADAPTER_URI = Rule(
+    # The model that parses it knows it to the letter; a second copy of these expressions would be large.
+    r"self.matches('^((hf://)?[-\\w.]+/[-\\w.]+|pvc://[-\\w./@+=~]+)$') && !self.matches('/[.]{1,2}(/|$)')",
+    "not the place of an adapter: write hf://org/name, or pvc://claim/path without a step '.' or '..'",
+)
+ADAPTER_REVISION = Rule(
+    "!has(self.revision) || !self.uri.startsWith('pvc://')",
+    "only an adapter of the hub has a revision",
+    field_path=".revision",
+)
+ADAPTER_CLAIM = Rule(
+    """!has(self.lora) || self.lora.adapters.all(a, !a.uri.startsWith('pvc://') || (self.uri.startsWith('pvc://') ?
+        a.uri.split('/')[2] == self.uri.split('/')[2] :
+        has(self.cache) && a.uri.split('/')[2] == self.cache.persistentVolumeClaim.claimName))""",
+    "a claim that no pod has mounted: put adapters into the claim of uri or cache, or take them from the hub",
+    field_path=".lora.adapters",
+)
+
 _ELSEWHERE = "self.uri.contains(':') && !self.uri.startsWith('hf://')"
 HUB_ONLY = tuple(
     Rule(
@@ -56,11 +74,11 @@ HUB_ONLY = tuple(
     )
 )
 REVISION = Rule(
-    f"{matches('[A-Za-z0-9][-A-Za-z0-9_./]*')} && !self.contains('..')",
+    matches(r"[A-Za-z0-9][-\w./]*") + " && !self.contains('..')",
     "not a commit, tag or branch: use letters, digits, '-', '_', '.' and '/', a letter or digit in front",
 )
 MODEL_NAME = Rule(
-    matches("[A-Za-z0-9][-A-Za-z0-9_.:/@]*"),
+    matches(r"[A-Za-z0-9][-\w.:/@]*"),
     "use letters, digits and - _ . : / @, a letter or digit in front: clients write it into each request",
 )
 
@@ -92,3 +110,13 @@ def parse_model_uri(uri: str) -> ModelURI:
         claim, _, path = uri.removeprefix("pvc://").partition("/")
         return ModelURI("pvc", claim, path.rstrip("/"))
     raise ValueError(f"{uri!r} is not a model: {SCHEMES_SENTENCE}")
+
+
+def known_uri(uri: str) -> str:
+    """Return `uri` as it is, for the models' own check.
+
+    Raises:
+        ValueError: it is none that this release reads.
+    """
+    parse_model_uri(uri)
+    return uri

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sundog_operator.core.adapters import CONDITION
 from sundog_operator.core.autoscaling import is_told, sentence
 from sundog_operator.core.view import condition
 
@@ -46,6 +47,10 @@ def transitions(old_status: dict[str, Any], new_status: dict[str, Any]) -> tuple
         kind = "Warning" if after.get("status") == "False" else "Normal"
         reason = "AutoscalingInactive" if after.get("status") == "False" else "AutoscalingActive"
         events.append(Event(kind, reason, str(after.get("message"))))
+    before, after = condition({"status": old_status}, CONDITION), condition({"status": new_status}, CONDITION)
+    if before.get("reason") != after.get("reason") and after.get("reason") in {"AdaptersLoaded", "AdapterFailed"}:
+        kind = "Warning" if after["status"] == "False" else "Normal"
+        events.append(Event(kind, str(after["reason"]), str(after["message"])))
     return tuple(events)
 
 

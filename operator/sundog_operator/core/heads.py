@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sundog_operator.core.adapters import is_under_way
 from sundog_operator.core.judgement import ROLLED_BACK
 from sundog_operator.core.observed import Observed
 from sundog_operator.core.resolve import Resolved
@@ -27,5 +28,6 @@ def _is_settled(resolved: Resolved, observed: Observed, seen: View) -> bool:
     return (
         status.get("observedGeneration") == resolved.generation
         and (ready.get("status") == "True" or (seen.withdrawn is not None and ready.get("reason") == ROLLED_BACK))
+        and not is_under_way(resolved, observed)
         and goal.worker_replicas == len(goal.pods) == goal.ready == seen.desired
     )

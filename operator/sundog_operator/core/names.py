@@ -51,6 +51,9 @@ LOAD_ROUTE: Final = "/sundog/load"
 GIVEN_BACK: Final = 425
 """Status (Too Early) with which a replica whose engine died gives back what it has not begun to answer."""
 
+ADAPTERS_ROUTE: Final = "/sundog/adapters"
+"""Which LoRA adapters a replica has."""
+
 APPLICATION: Final = "llm"
 DEPLOYMENT: Final = "engine"
 REPLICA_RESOURCE: Final = "sundog_replica"

@@ -59,6 +59,19 @@ class RouterLoad:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterState:
+    """What a replica says of one LoRA adapter that it was told to have."""
+
+    name: str
+    uri: str
+    revision: str | None
+    state: str
+    """`loading`, `loaded` or `failed`."""
+    message: str = ""
+    """Why it failed, in the engine's words."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """One LLMDeployment and all that belongs to it, as read."""
 
@@ -70,6 +83,8 @@ class Observed:
     """By revision hash; a head that was not asked is absent."""
     routers: Mapping[str, RouterLoad | str] | None = None
     """By pod; a string says why one said nothing. None: they were not asked."""
+    adapters: Mapping[str, tuple[AdapterState, ...] | str] = field(default_factory=dict)
+    """By pod of a replica that is ready, where there are LoRA adapters; a string says why one said nothing."""
     other_autoscalers: tuple[Manifest, ...] = ()
     """HorizontalPodAutoscalers that target it and are not ours."""
     custom_metrics_trouble: str | None = None

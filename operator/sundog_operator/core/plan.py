@@ -9,6 +9,7 @@ Rules that hold in every state:
 from __future__ import annotations
 
 from sundog_operator.core import names, workloads
+from sundog_operator.core.adapters import seconds_to_look_again
 from sundog_operator.core.autoscaling import HPA, SCALED_OBJECT, autoscaler, made_by_us, unmet
 from sundog_operator.core.builders import deployment as shared
 from sundog_operator.core.builders import revision as builders
@@ -231,6 +232,8 @@ def _look_again(resolved: Resolved, observed: Observed, seen: View) -> float | N
         waits.append(DRAINING_LOOK_AGAIN_SECONDS)
     elif goal.serve is not None and not _is_settled(seen):
         waits.append(LOADING_LOOK_AGAIN_SECONDS)
+    if (seconds := seconds_to_look_again(resolved, observed)) is not None:
+        waits.append(seconds)
     if seen.desired == 0 and not resolved.spec.suspend and observed.routers and not_holding(observed):
         waits.append(HOLDING_LOOK_AGAIN_SECONDS)
     if (left := seconds_to_zero(resolved, observed, seen)) is not None:

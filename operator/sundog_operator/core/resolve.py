@@ -72,6 +72,13 @@ class Resolved:
         return f"{self.name}-token-{names.short_hash(self.ray_token + self.replica_token)}"
 
     @property
+    def mounts(self) -> dict[str, str]:
+        """Where the claims are that a worker mounts for its model."""
+        cache = self.spec.model.cache
+        found = {cache.persistent_volume_claim.claim_name: names.CACHE_MOUNT} if cache else {}
+        return found | ({self.model.claim: names.MODEL_MOUNT} if self.model.claim else {})
+
+    @property
     def url(self) -> str:
         """Base URL of the API inside the cluster, as OpenAI clients want it."""
         host = f"{self.name}.{self.namespace}.svc.{self.config.cluster_domain}"
@@ -121,8 +128,25 @@ def resolve(
         ray_token=ray_token,
         replica_token=replica_token,
     )
+    _check_adapters(resolved)
     named = spec.rollout.revision
     return resolved if named in {"", resolved.revision} else _named(resolved, named, history or {})
+
+
+def _check_adapters(resolved: Resolved) -> None:
+    """Check what the API server checks as well; it does not where its CRD is of another release."""
+    lora = resolved.spec.model.lora
+    for index, adapter in enumerate(lora.adapters if lora else ()):
+        field = f"spec.model.lora.adapters[{index}]"
+        if adapter.name == resolved.served_name:
+            raise InvalidSpec(f"{field}.name", f"{adapter.name} is the name of the model itself; give it another")
+        location = adapter.location
+        if location.scheme == "pvc" and location.authority not in resolved.mounts:
+            raise InvalidSpec(
+                f"{field}.uri",
+                f"no pod has claim {location.authority} mounted; put the adapter into the claim of spec.model.uri or "
+                "spec.model.cache",
+            )
 
 
 def _named(resolved: Resolved, named: str, history: Mapping[str, Mapping[str, Any]]) -> Resolved:
@@ -146,6 +170,10 @@ def at_revision(resolved: Resolved, revision: str, formed_by: Mapping[str, Any])
         formed_by: what formed it, as `forming` gave it.
     """
     written = {key: value for key, value in resolved.spec.manifest().items() if key not in FORMING}
+    if (lora := (formed_by.get("model") or {}).get("lora")) is not None:
+        # Which adapters there are is of no revision: the list is that of now.
+        now = resolved.spec.model.lora.manifest()["adapters"] if resolved.spec.model.lora else []
+        formed_by = {**formed_by, "model": {**formed_by["model"], "lora": {**lora, "adapters": now}}}
     try:
         spec = LLMDeploymentSpec.model_validate({**written, **formed_by})
         model = _model_source(spec)
@@ -169,6 +197,8 @@ def forming(spec: LLMDeploymentSpec) -> dict[str, Any]:
     So neither an upgrade of the operator, nor a field that is new in it, restarts an engine.
     """
     written = spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True)
+    if "lora" in written["model"]:
+        written["model"]["lora"].pop("adapters", None)  # running replicas take a changed list
     return {field: written[field] for field in FORMING if field in written}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sundog_operator.core import names
+from sundog_operator.core.adapters import lora_arguments, user_config
 from sundog_operator.core.resolve import Resolved
 
 # The routers bound what a replica is given and what the head holds; Serve's own limits must never be met, or it answers
@@ -50,11 +51,13 @@ def serve_config(resolved: Resolved, *, replicas: int, attempt: int = 0) -> dict
                     },
                     "engine_args": engine_args,
                     "request_timeout_seconds": resolved.timeouts.request,
+                    **lora_arguments(resolved),
                     **({"attempt": attempt} if attempt else {}),
                 },
                 "deployments": [
                     {
                         "name": names.DEPLOYMENT,
+                        **user_config(resolved),
                         "num_replicas": max(replicas, 1),
                         "max_ongoing_requests": MAX_ONGOING_REQUESTS,
                         "max_queued_requests": MAX_QUEUED_REQUESTS,

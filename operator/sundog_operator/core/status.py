@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sundog_operator.core import names
+from sundog_operator.core.adapters import CONDITION, adapters_ready, adapters_status
 from sundog_operator.core.autoscaling import active, decisions
 from sundog_operator.core.errors import InvalidSpec
 from sundog_operator.core.history import Withdrawal
@@ -46,6 +47,7 @@ def status(resolved: Resolved | InvalidSpec, observed: Observed, failure: str | 
         "url": resolved.url,
         "engine": {"name": resolved.spec.engine.name},
         "revisions": _revisions(resolved, seen),
+        **adapters_status(resolved, observed),
         "scaling": decisions(resolved, observed),
         "conditions": _conditions(_state(resolved, observed, seen, failure), observed, generation),
     }
@@ -84,6 +86,8 @@ def _state(resolved: Resolved, observed: Observed, seen: View, failure: str | No
     wanted: _Wanted = {"Available": _available(resolved, observed, seen), "Scheduled": _scheduled(seen)}
     if autoscaling := active(resolved, observed):
         wanted["AutoscalingActive"] = autoscaling
+    if adapters := adapters_ready(resolved, observed):
+        wanted[CONDITION] = adapters
     if seen.withdrawn and not failure:
         told = _rolled_back(seen, seen.withdrawn)
         return {**wanted, "Ready": ("False", *told), "Stalled": ("True", *told)}

@@ -9,7 +9,15 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from sundog_operator.core.names import COMPONENT_LABEL, LOAD_ROUTE, REPLICA_PORT, REVISION_LABEL, WORKER, Manifest
+from sundog_operator.core.names import (
+    ADAPTERS_ROUTE,
+    COMPONENT_LABEL,
+    LOAD_ROUTE,
+    REPLICA_PORT,
+    REVISION_LABEL,
+    WORKER,
+    Manifest,
+)
 from tests.apiserver.operator.world import POLL_SECONDS, Api
 
 
@@ -202,12 +210,17 @@ class Loads:
         """What each router says; None: HTTP 503."""
         self.replica: dict[str, Any] = {"kv_cache_utilization": 0.0, "generation_tokens_per_second": 0.0}
         self.requests = 0
+        self.adapters: list[dict[str, Any]] = []
+        """What each replica says of its LoRA adapters."""
+        self.asked_for_adapters: list[str] = []
+        """Addresses."""
         self.template = ""
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Self:
         app = web.Application()
         app.router.add_get("/{address}/{port}" + LOAD_ROUTE, self._get)
+        app.router.add_get("/{address}/{port}" + ADAPTERS_ROUTE, self._get_adapters)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -222,3 +235,7 @@ class Loads:
         self.requests += 1
         said = self.replica if request.match_info["port"] == str(REPLICA_PORT) else self.router
         return web.Response(status=503) if said is None else web.json_response(said)
+
+    async def _get_adapters(self, request: web.Request) -> web.Response:
+        self.asked_for_adapters.append(request.match_info["address"])
+        return web.json_response({"adapters": self.adapters})

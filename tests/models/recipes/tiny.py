@@ -1,13 +1,15 @@
-"""Make a model of random weights: ``tiny.py FOLDER chat|embedding``. Runs inside the vLLM environment.
+"""Make a model of random weights: ``tiny.py FOLDER chat|embedding|adapter``. Runs inside the vLLM environment.
 
 A Llama and a BERT of two layers, with a tokenizer trained here on a few sentences, 300 KB in all: enough for every
 route of the engine, and loaded in no time. What they answer is noise.
 """
 
+import json
 import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import BertConfig, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -45,9 +47,27 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def adapter(folder: Path) -> None:
+    """Write a LoRA adapter of the chat model in PEFT's format, strong enough to change what it answers."""
+    rank, width = 8, 64
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 64, "target_modules": ["q_proj", "v_proj", "o_proj"]}
+    tensors = {
+        f"base_model.model.model.layers.{layer}.self_attn.{module}.lora_{side}.weight": torch.randn(*shape)
+        for layer in range(2)
+        for module in ("q_proj", "v_proj", "o_proj")
+        for side, shape in (("A", (rank, width)), ("B", (width, rank)))
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "adapter_model.safetensors")
+
+
 def main(folder: Path, kind: str) -> None:
     """Write tokenizer, configuration and weights."""
     torch.manual_seed(0)
+    if kind == "adapter":
+        adapter(folder)
+        return
     tokens = tokenizer()
     size = {
         "vocab_size": (len(tokens) + 63) // 64 * 64,

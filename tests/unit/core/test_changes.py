@@ -24,6 +24,9 @@ FIELDS: dict[str, tuple[Any, bool]] = {
     "model.tokenSecretRef.name": ("hub", True),
     "model.tokenSecretRef.key": ("TOKEN", True),
     "model.cache.persistentVolumeClaim.claimName": ("cache", True),
+    "model.lora.adapters": ([{"name": "french", "uri": "hf://acme/french"}], False),
+    "model.lora.maxAdapters": (8, True),
+    "model.lora.maxRank": (64, True),
     "engine.name": ("fake", True),
     "engine.image": ("elsewhere/serving:2", True),
     "engine.args": ({"max-model-len": 1024}, True),
@@ -62,7 +65,10 @@ FIELDS: dict[str, tuple[Any, bool]] = {
     "ray.head.storage.storageClassName": ("fast", True),
 }
 # What is not valid without it.
-BESIDE: dict[str, dict[str, Any]] = {"model.tokenSecretRef.key": {"model": {"tokenSecretRef": {"name": "hub"}}}}
+BESIDE: dict[str, dict[str, Any]] = {
+    "model.lora.adapters": {"model": {"lora": {}}},
+    "model.tokenSecretRef.key": {"model": {"tokenSecretRef": {"name": "hub"}}},
+}
 
 
 def paths(model: type[BaseModel], before: str = "") -> Iterator[str]:

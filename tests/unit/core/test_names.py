@@ -8,6 +8,7 @@ def test_the_names_that_both_sides_use_are_equal() -> None:
     shared = {name for name in vars(contract) if name.isupper() and hasattr(names, name)}
     assert {name: getattr(names, name) for name in shared} == {name: getattr(contract, name) for name in shared}
     assert shared == {
+        "ADAPTERS_ROUTE",
         "APPLICATION",
         "CACHE_MOUNT",
         "DEPLOYMENT",

@@ -13,11 +13,12 @@ from typing import Any
 
 from sundog_operator.config import Config
 from sundog_operator.core import names
+from sundog_operator.core.adapters import replicas_to_ask
 from sundog_operator.core.errors import InvalidSpec
 from sundog_operator.core.heads import heads_to_ask
 from sundog_operator.core.history import formed_by
 from sundog_operator.core.names import Manifest, ObjectKey, key_of
-from sundog_operator.core.observed import HeadUnreachable, Observed, Replica, RouterLoad, ServeState
+from sundog_operator.core.observed import AdapterState, HeadUnreachable, Observed, Replica, RouterLoad, ServeState
 from sundog_operator.core.plan import make_plan
 from sundog_operator.core.resolve import Resolved, resolve
 from sundog_operator.core.status import status
@@ -58,6 +59,8 @@ class World:
     pods: dict[str, Manifest] = field(default_factory=dict)
     serves: dict[str, Serve] = field(default_factory=dict)
     heads_away: bool = False
+    adapters_fail: dict[str, str] = field(default_factory=dict)
+    """By name: in which words."""
     readiness_lags: bool = False
     """Whether a pod stays ready while its replica drains, as it does for some seconds."""
     broken: set[str] = field(default_factory=set)
@@ -96,7 +99,21 @@ class World:
         )
         asked = heads_to_ask(self.resolved, seen)
         heads = {revision: self._ask(revision) for revision in asked}
-        return replace(seen, heads=heads, routers=self._ask_routers() if asks_routers(self.resolved) else None)
+        seen = replace(seen, heads=heads, routers=self._ask_routers() if asks_routers(self.resolved) else None)
+        replicas = replicas_to_ask(self.resolved, seen, {})
+        return replace(seen, adapters={pod["metadata"]["name"]: self._ask_for_adapters(pod) for pod in replicas})
+
+    def _ask_for_adapters(self, pod: Manifest) -> tuple[AdapterState, ...]:
+        """A replica that has at once what Serve was told."""
+        config = self.serves[pod["metadata"]["labels"][names.REVISION_LABEL]].config
+        assert config
+        wanted = config["applications"][0]["deployments"][0]["user_config"]["adapters"]
+        states = []
+        for entry in wanted:
+            failed = self.adapters_fail.get(entry["name"])
+            state, message = ("failed", failed) if failed else ("loaded", "")
+            states.append(AdapterState(entry["name"], entry["uri"], entry["revision"], state, message))
+        return tuple(states)
 
     def _ask_routers(self) -> dict[str, RouterLoad | str]:
         return dict.fromkeys(("router-1", "router-2"), self.router_says)
