@@ -19,6 +19,9 @@ STEPS: Final = frozenset(
         "ReplicasStarting",
         "ReplicasDraining",
         "OldRevisionDraining",
+        "RollingOut",
+        "Paused",
+        "Suspending",
         "RouterStarting",
         "Reconciling",
     }
@@ -31,6 +34,9 @@ _CURES: Final = {
     "ReplicasStarting": f"wait while the model is loaded; to watch it: {_LOGS} -f",
     "ReplicasDraining": "wait until the last stream has ended, requestTimeoutSeconds at most",
     "OldRevisionDraining": "wait until the last stream has ended, requestTimeoutSeconds at most",
+    "RollingOut": "wait; to see how far it is: kubectl sundog status {name} -w",
+    "Paused": "set spec.rollout.paused to false to go on",
+    "Suspending": "wait until the last stream has ended, requestTimeoutSeconds at most",
     "RouterStarting": f"wait; if it stays: {_DESCRIBE}",
     "Reconciling": f"wait some seconds; if it stays: {_OPERATOR_LOG}",
     "InsufficientGPU": "add a node with GPUs, free one, or lower spec.resources or spec.replicas; "

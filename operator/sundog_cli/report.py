@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from sundog_cli.cures import STEPS, cure
 from sundog_cli.phases import Phase, phases, seconds_of, usual_load_seconds
@@ -141,7 +141,8 @@ def _revisions(snapshot: Snapshot, status: Mapping[str, Any], *, now: float) -> 
                 in_charge=revision == in_charge,
                 ready=ready,
                 replicas=replicas,
-                state=_state(current=current, in_charge=revision == in_charge, alone=len(status["revisions"]) == 1),
+                state=_NOT_LIVE.get(told.get("state", ""))
+                or _state(current=current, in_charge=revision == in_charge, alone=len(status["revisions"]) == 1),
                 created=_created(snapshot, revision),
                 head=tuple(_phases(snapshot, names.HEAD, revision=revision, now=now)),
                 workers=workers,
@@ -156,6 +157,10 @@ def revision_in_charge(snapshot: Snapshot) -> str:
         if service["metadata"]["name"] == names.head_service(snapshot.name):
             return str(service["spec"].get("selector", {}).get(names.REVISION_LABEL, ""))
     return ""
+
+
+_NOT_LIVE: Final = {"Withdrawn": "taken back", "Kept": "kept for spec.rollout.revision"}
+"""What the operator says of a revision that has no part in serving."""
 
 
 def _state(*, current: bool, in_charge: bool, alone: bool) -> str:
