@@ -16,9 +16,9 @@ team/qwen3  hf://Qwen/Qwen3-0.6B  2 of 3 replicas ready  ReplicasStarting for 0s
 ├── 2 of 3 replicas answer; the others are loading the model
 ├── what to do: wait while the model is loaded; to watch it: kubectl sundog logs qwen3 -f
 ├── revision <hash> (current, 1m40s old): 2 of 3 replicas ready
-│   ├── qwen3-<hash>-worker-16  ready  20s  on node-0
-│   ├── qwen3-<hash>-worker-17  ready  20s  on node-1
-│   └── qwen3-<hash>-worker-18  loads the model  ████████████░░░░░░░░ 62%  about 30s left  50s  on node-2
+│   ├── qwen3-<hash>-worker-17  ready  20s  on node-0
+│   ├── qwen3-<hash>-worker-18  ready  20s  on node-1
+│   └── qwen3-<hash>-worker-19  loads the model  ████████████░░░░░░░░ 62%  about 30s left  50s  on node-2
 ├── last decisions
 │   └── 1m40s ago: replicas 0 → 3 by default
 └── http://qwen3.team.svc.cluster.local:8000/v1
