@@ -36,7 +36,7 @@ _CURES: Final = {
     "OldRevisionDraining": "wait until the last stream has ended, requestTimeoutSeconds at most",
     "RollingOut": "wait; to see how far it is: kubectl sundog status {name} -w",
     "Paused": "set spec.rollout.paused to false to go on",
-    "Suspending": "wait until the last stream has ended, requestTimeoutSeconds at most",
+    "Suspending": f"wait until the routers refuse requests; if it stays: {_DESCRIBE}",
     "RouterStarting": f"wait; if it stays: {_DESCRIBE}",
     "Reconciling": f"wait some seconds; if it stays: {_OPERATOR_LOG}",
     "InsufficientGPU": "add a node with GPUs, free one, or lower spec.resources or spec.replicas; "
@@ -64,7 +64,8 @@ _CURES: Final = {
     "ApplyFailed": f"it is tried again; what was refused stands in {_OPERATOR_LOG}",
     "ProgressDeadlineExceeded": f"read what it waited for: {_LOGS}; "
     "raise spec.rollout.progressDeadlineSeconds if it only needs longer",
-    "RolledBack": "correct the spec: the revision before serves on",
+    "RolledBack": "correct the spec, and until then the revision before serves on; where the cause lay elsewhere, "
+    "delete the revision's ControllerRevision, and it is tried again",
     "Suspended": "set spec.suspend to false to serve again",
 }
 

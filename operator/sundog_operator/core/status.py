@@ -18,7 +18,7 @@ from sundog_operator.core.judgement import ROLLED_BACK, problem
 from sundog_operator.core.observed import HeadUnreachable, Observed
 from sundog_operator.core.problems import Problem, pod_problem
 from sundog_operator.core.resolve import Resolved
-from sundog_operator.core.view import RevisionView, View, condition, refuses, view
+from sundog_operator.core.view import RevisionView, View, condition, refuses, view, was_up
 from sundog_operator.core.zero import not_holding
 
 MAX_MESSAGE = 1024
@@ -176,9 +176,10 @@ def _still_starting(resolved: Resolved, seen: View) -> str:
 
 
 def _counts(seen: View) -> str:
-    """Where a rollout stands; of the old revision what it is to have, which changes only with a step."""
+    """Where a rollout stands: what changes only with a step, and not with each probe that fails on a busy node."""
     of_the_old = sum(seen.steps[each.hash].replicas for each in seen.leaving)
-    told = f"{seen.goal.available} of {seen.desired} replicas are of revision {seen.goal.hash}, {of_the_old} of the old"
+    new = min(sum(was_up(pod) for pod in seen.goal.pods), seen.desired)
+    told = f"{new} of {seen.desired} replicas are of revision {seen.goal.hash}, {of_the_old} of the old"
     silent = [each.serve.reason for each in seen.leaving if isinstance(each.serve, HeadUnreachable)]
     return f"{told}; it cannot be drained: {silent[0]}" if silent else told
 
