@@ -77,6 +77,18 @@ class Site:
         with urllib.request.urlopen(f"http://{address}:8080/loads/{self.namespace}/{name}", timeout=30) as answer:
             return dict(json.load(answer))
 
+    def servers(self, name: str) -> int | None:
+        """To how many replicas the routers send requests, of the router that sees most; None: none of them says so."""
+        found = []
+        for pod in self.pods(name, "router"):
+            address = pod["status"].get("podIP")
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"http://{address}:8404/sundog/load", timeout=5) as answer,
+            ):
+                found.append(int(json.load(answer)["servers"]))
+        return max(found, default=None)
+
     def pods(self, name: str, component: str) -> Manifests:
         """Pods of one component that were not told to end."""
         selector = f"sundog.dev/llmdeployment={name},sundog.dev/component={component}"
