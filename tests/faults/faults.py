@@ -34,6 +34,16 @@ print(load["running"] + load["waiting"])
 """
 
 
+# Processes of an engine and its replica, with the kernel's time of their start: a successor differs in it.
+_PROCESSES = """
+import glob
+for stat in sorted(glob.glob("/proc/[0-9]*/stat")):
+    text = open(stat).read()
+    if "ray::ServeRepli" in text or "VLLM::" in text:
+        print(text.partition(" ")[0], text.rpartition(")")[2].split()[19])
+"""
+
+
 @dataclass(slots=True)
 class Scene:
     """A fault that is under way."""
@@ -45,12 +55,12 @@ class Scene:
     marks: dict[str, Any] = field(default_factory=dict)
     """What was there before, by which it is known when all is whole."""
 
-    def restarts(self) -> int:
-        """How often the containers of its pods were started anew."""
-        pods = self.site.list("pods", f"sundog.dev/llmdeployment={self.name}")
-        return sum(
-            container["restartCount"] for pod in pods for container in pod["status"].get("containerStatuses", [])
-        )
+    def processes(self, pod: str) -> str:
+        """The processes of a worker pod's engine; empty while there is no container to look into."""
+        try:
+            return self.site.kubectl("exec", pod, "--", "python3", "-c", _PROCESSES)
+        except ClusterError:
+            return ""
 
     def is_whole(self) -> bool:
         """Whether it is Ready with all replicas, and every pod of it as well."""
@@ -88,8 +98,10 @@ class Fault:
     spec: dict[str, Any] = field(default_factory=dict)
 
 
-def _restarted(scene: Scene) -> bool:
-    return scene.restarts() > int(scene.marks["restarts"])
+def _has_successor(scene: Scene) -> bool:
+    """Whether none of the victim's processes is there any more, and others are."""
+    now = set(scene.processes(scene.marks["pod"]).splitlines())
+    return bool(now) and not now & scene.marks["processes"]
 
 
 def _replaced(component: str) -> Over:
@@ -106,11 +118,10 @@ def _at_once(_: Scene) -> bool:
 
 def _hit(names: str, signal: str) -> Break:
     async def inject(scene: Scene) -> None:
-        victim = scene.site.pods(scene.name, "worker")[0]
-        told = await asyncio.to_thread(
-            scene.site.kubectl, "exec", victim["metadata"]["name"], "--", "python3", "-c", _HIT, names, signal
-        )
-        scene.on_victim = int(told)
+        victim = scene.site.pods(scene.name, "worker")[0]["metadata"]["name"]
+        scene.marks |= {"pod": victim, "processes": set(scene.processes(victim).splitlines())}
+        hit = ("exec", victim, "--", "python3", "-c", _HIT, names, signal)
+        scene.on_victim = int(await asyncio.to_thread(scene.site.kubectl, *hit))
 
     return inject
 
@@ -221,10 +232,16 @@ def _by_name(*faults: Fault) -> dict[str, Fault]:
 
 
 FAULTS: Final = _by_name(
-    Fault("replica-killed", "replica process killed", _hit("ray::ServeRepli", "SIGKILL"), _restarted),
-    Fault("engine-killed", "engine process killed (vLLM)", _hit("VLLM::EngineCor", "SIGKILL"), _restarted, vllm=True),
+    Fault("replica-killed", "replica process killed", _hit("ray::ServeRepli", "SIGKILL"), _has_successor),
     Fault(
-        "engine-wedged", "engine wedged (vLLM)", _hit("VLLM::EngineCor,VLLM::Worker", "SIGSTOP"), _restarted, vllm=True
+        "engine-killed", "engine process killed (vLLM)", _hit("VLLM::EngineCor", "SIGKILL"), _has_successor, vllm=True
+    ),
+    Fault(
+        "engine-wedged",
+        "engine wedged (vLLM)",
+        _hit("VLLM::EngineCor,VLLM::Worker", "SIGSTOP"),
+        _has_successor,
+        vllm=True,
     ),
     Fault("worker-deleted", "worker pod deleted", _delete("worker"), _replaced("worker")),
     Fault(

@@ -56,7 +56,6 @@ async def run(site: Site, fault: Fault) -> Result:
     site.apply(NAME, **spec(fault))
     await site.until_ready(NAME, replicas=replicas)
     scene = Scene(site, NAME, replicas)
-    scene.marks["restarts"] = scene.restarts()
     target = Target(site.url(NAME), NAME, (lambda _text, _tokens: "") if fault.vllm else Target("", "").check)
     async with (
         Client(target) as long,
