@@ -97,6 +97,11 @@ class RayCluster:
         """The replica's own port."""
         return f"http://127.0.0.1:{self.ports[4]}"
 
+    async def metrics(self) -> str:
+        """What the worker node tells Prometheus: Ray's metrics, and by it the engine's."""
+        async with self.client.get(f"http://{self.network}.3:{self.ports[15]}/metrics") as response:
+            return await response.text()
+
     def _environ(self, node: str) -> dict[str, str]:
         haproxy = self.folder / "h"  # short: the path of a socket may have 97 characters
         return {
@@ -121,6 +126,7 @@ class RayCluster:
             "RAY_SERVE_HAPROXY_STATS_PORT": str(self.ports[9]),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(self.ports[10]),
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",
+            "RAY_metrics_report_interval_ms": "1000",
             "DASHBOARD_METRIC_PORT": str(self.ports[3]),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": RAY_TOKEN,
@@ -169,6 +175,7 @@ class RayCluster:
             "sundog_serving.ray_node",
             "start",
             f"--address={self.head_ip}:{self.ports[0]}",
+            f"--metrics-export-port={self.ports[15]}",
             "--num-cpus=1",
             '--resources={"sundog_replica": 1}',
             f"--node-ip-address={self.network}.3",
