@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sundog_serving.fake import FakeEngine
 
 # vLLM's own (vllm/v1/metrics/buckets.py, 0.32): what is asked of one engine must be answered by the other.
-_BUCKETS: Final = {
+BUCKETS: Final = {
     "time_to_first_token_seconds": (
         *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0),
         *(80.0, 160.0, 640.0, 2560.0),
@@ -45,7 +45,7 @@ class FakeMetrics:
             name: PlainHistogram(f"vllm:{name}", name, _LABELS, registry=self._registry, buckets=buckets).labels(
                 **self._labels
             )
-            for name, buckets in _BUCKETS.items()
+            for name, buckets in BUCKETS.items()
         }
         self._ray = _RayMetrics(self._labels) if ray.is_initialized() else None
 
@@ -107,7 +107,7 @@ class _RayMetrics:
         keys = tuple(labels)
         self.histograms = {
             name: Histogram(f"vllm_{name}", name, boundaries=list(buckets), tag_keys=keys)
-            for name, buckets in _BUCKETS.items()
+            for name, buckets in BUCKETS.items()
         }
         self.gauges = {
             name: Gauge(f"vllm_{name}", name, tag_keys=keys)

@@ -6,6 +6,7 @@ Each node has a loopback address of its own, so several clusters may run at once
 import asyncio
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -286,6 +287,15 @@ class RayCluster:
         for pid in descendants:
             if _is_ray(pid):
                 os.kill(pid, signal.SIGKILL)
+
+
+RECORDED_METRICS = Path(__file__).parents[1] / "observability" / "recorded" / "worker.prom"
+
+
+def engine_series(metrics: str) -> set[tuple[str, str]]:
+    """Names and bounds of the engine's series among a worker's metrics, the gauges left out: they come and go."""
+    found = re.findall(r'^(ray_vllm_\w+)\{(?:.*le="([^"]+)")?', metrics, re.MULTILINE)
+    return {(name, bound) for name, bound in found if "num_requests" not in name and "kv_cache" not in name}
 
 
 _RAY = {"authorization": f"Bearer {RAY_TOKEN}"}

@@ -90,17 +90,3 @@ async def test_a_gitops_tool_sees_no_difference_while_replicas_and_revisions_mov
             tool.cancel()
             with suppress(asyncio.CancelledError):
                 await tool
-
-
-async def test_replicas_in_git_are_told_as_a_contention(place: Place) -> None:
-    async with place.proxy() as proxy:
-        await place.operator(proxy).start()
-        await apply(place, llm_deployment(replicas=1, autoscaling={"maxReplicas": 3}))
-
-        async def told() -> str:
-            found = await place.api.get("LLMDeployment", "qwen3") or {}
-            conditions = found.get("status", {}).get("conditions", [])
-            return next((c["message"] for c in conditions if c["reason"] == "ReplicasContended"), "")
-
-        message = await until(told, "the contention is told")
-        assert message == f"field manager {MANAGER} sets spec.replicas as well: leave replicas out of what it applies"
