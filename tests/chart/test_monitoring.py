@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tests.chart.rendering import CHART, NAMESPACE, manifests, of_kind
+from tests.chart.rendering import CHART, NAMESPACE, helm, manifests, of_kind
+from tests.unit.core.world import World, resource
 
 BOARDS = {path.name: path.read_text() for path in (CHART / "files" / "dashboards").glob("*.json")}
 PARTS = {"podMonitor": "PodMonitor", "prometheusRule": "PrometheusRule", "dashboards": "ConfigMap"}
@@ -60,3 +61,21 @@ def test_pods_are_looked_for_where_the_operator_serves() -> None:
         ("http", "/metrics/loads", "15s"),
         ("metrics", "/metrics", "15s"),
     ]
+
+
+def test_the_pods_have_the_ports_and_labels_by_which_they_are_looked_for() -> None:
+    world = World(resource())
+    world.converge()
+    monitor = of_kind("PodMonitor", "--set=monitoring.podMonitor.enabled=true")[1]["spec"]
+    templates = [child["spec"]["template"] for child in world.children.values() if child["kind"] == "Deployment"]
+    assert len(templates) == 3
+    for template in templates:
+        labels = template["metadata"]["labels"]
+        assert monitor["selector"]["matchLabels"].items() <= labels.items()
+        assert {"sundog.dev/llmdeployment", "sundog.dev/component"} <= labels.keys()
+        ports = {port["name"]: port["containerPort"] for port in template["spec"]["containers"][0]["ports"]}
+        assert ports["metrics"] == (8404 if labels["sundog.dev/component"] == "router" else 8080)
+
+
+def test_the_chart_with_all_of_it_passes_lint() -> None:
+    helm("lint", "--strict", str(CHART), *(f"--set=monitoring.{part}.enabled=true" for part in PARTS))
