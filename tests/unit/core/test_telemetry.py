@@ -86,10 +86,3 @@ def test_a_head_without_a_claim_is_told() -> None:
 def test_one_that_nobody_has_looked_at_yet_can_be_told() -> None:
     told = telemetry(resource(), ())
     assert (told.desired_replicas, told.ready_replicas, told.conditions, told.last_scaling) == (1, 0, (), None)
-
-
-def test_an_objective_makes_no_new_revision() -> None:
-    world = served()
-    before = world.resolved.revision
-    world.edit(slo=SLO)
-    assert world.resolved.revision == before
