@@ -107,24 +107,35 @@ def too_late() -> Manifest:
     return world.resource
 
 
-def _with(manifest: Manifest, **conditions: tuple[str, str, str]) -> Manifest:
-    changed = copy.deepcopy(manifest)
-    kept = [c for c in changed["status"]["conditions"] if c["type"] not in conditions]
-    generation = changed["metadata"]["generation"]
-    changed["status"]["conditions"] = kept + [
-        {"type": kind, "status": status, "reason": reason, "message": message, "observedGeneration": generation}
-        for kind, (status, reason, message) in conditions.items()
-    ]
-    return changed
-
-
 def suspended() -> Manifest:
-    return _with(ready(), Ready=("True", "Suspended", "spec.suspend is true; no replica runs"))
+    world = _ready(replicas=2)
+    world.edit(suspend=True)
+    world.converge()
+    assert world.ready() == ("True", "Suspended")
+    return world.resource
+
+
+def rolling_out() -> Manifest:
+    return _with_another_revision().resource
 
 
 def rolled_back() -> Manifest:
-    told = "revision 1a2b3c4d was taken back: a replica was not ready within spec.rollout.progressDeadlineSeconds"
-    return _with(ready(), Ready=("False", "RolledBack", told), Stalled=("True", "RolledBack", told))
+    """The old revision serves, and what the spec asks for has been withdrawn."""
+    world = _with_another_revision()
+    world.now += 601
+    world.converge()
+    assert world.ready() == ("False", "RolledBack")
+    return world.resource
+
+
+def _with_another_revision() -> World:
+    world = _ready(replicas=2, rollout={"progressDeadlineSeconds": 600})
+    world.edit(engine={"args": {"max-model-len": 1}})
+    world.broken.add(world.resolved.revision)
+    for _ in range(6):
+        world.round()
+    assert world.ready() == ("False", "RollingOut")
+    return world
 
 
 def deleting() -> Manifest:
@@ -143,6 +154,7 @@ _EXPECTED: dict[Callable[[], Manifest], tuple[str, str]] = {
     waiting_for_a_cure: ("Progressing", "InProgress"),
     stalled: ("Degraded", "Failed"),
     too_late: ("Degraded", "Failed"),
+    rolling_out: ("Progressing", "InProgress"),
     rolled_back: ("Degraded", "Failed"),
     deleting: ("Progressing", "Terminating"),
 }

@@ -74,7 +74,7 @@ def telemetry(resource: Manifest, children: Collection[ObjectKey]) -> Telemetry:
         desired_replicas=int(spec.get("replicas", 1)),
         ready_replicas=int(status.get("readyReplicas", 0)),
         max_replicas=(spec.get("autoscaling") or {}).get("maxReplicas"),
-        revisions=len(status.get("revisions") or ()),
+        revisions=sum(1 for each in status.get("revisions") or () if each["replicas"]),
         conditions=tuple((each["type"], each["status"], each["reason"]) for each in status.get("conditions") or ()),
         objectives=_objectives(spec.get("slo") or {}),
         last_scaling=(scaling[-1]["who"], datetime.fromisoformat(scaling[-1]["time"]).timestamp()) if scaling else None,

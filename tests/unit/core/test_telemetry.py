@@ -83,6 +83,14 @@ def test_a_head_without_a_claim_is_told() -> None:
     assert telemetry(world.resource, world.children).head_state_is_volatile
 
 
+def test_revisions_that_are_only_remembered_do_not_count() -> None:
+    world = served()
+    world.edit(engine={"args": {"max-model-len": 1024}})
+    world.converge()
+    assert len(world.resource["status"]["revisions"]) == 2
+    assert telemetry(world.resource, world.children).revisions == 1
+
+
 def test_one_that_nobody_has_looked_at_yet_can_be_told() -> None:
     told = telemetry(resource(), ())
     assert (told.desired_replicas, told.ready_replicas, told.conditions, told.last_scaling) == (1, 0, (), None)
