@@ -16,6 +16,7 @@ import structlog
 from sundog_operator import logs, metrics
 from sundog_operator.config import Config, ConfigError, from_environment
 from sundog_operator.controller import Controller, Foreign
+from sundog_operator.core.telemetry import Telemetry, telemetry
 from sundog_operator.custom_metrics.registration import Registration
 from sundog_operator.custom_metrics.server import CustomMetricsServer
 from sundog_operator.handlers import Watches
@@ -79,6 +80,8 @@ class _Operator:
             unready=lambda: None if self._watches else "the first lists are being read",
         )
         self._metrics.watch_leading(self._seconds_to_write)
+        self._metrics.tell_lease(lambda: self._leader.transitions() if self._leader else None)
+        self._metrics.tell_resources(self._telemetry)
 
     async def run(self) -> None:
         """Work until told to end, then let the passes under way finish and give the Lease back."""
@@ -155,7 +158,7 @@ class _Operator:
         config = self._config
         self._master_key = await self._patiently(lambda: master_key.read(client, config.namespace))
         # Told by one process only: sums over all of them would count twice.
-        self._http.measure(meter.load, lambda: list(self._store.resources()) if self._seconds_to_write() > 0 else [])
+        self._http.measure(meter.load, self._led)
         if not config.custom_metrics_service:
             await asyncio.Event().wait()
         host = f"{config.custom_metrics_service}.{config.namespace}.svc"
@@ -200,6 +203,14 @@ class _Operator:
     async def _reconcile(self, key: ResourceKey) -> float | None:
         assert self._controller is not None, "the queue runs only while this process leads"
         return await self._controller.reconcile(key)
+
+    def _led(self) -> list[ResourceKey]:
+        """Name what this process is to tell Prometheus of: all where it leads, else nothing."""
+        return list(self._store.resources()) if self._seconds_to_write() > 0 else []
+
+    def _telemetry(self) -> list[Telemetry]:
+        found = ((key, self._store.resource(key)) for key in self._led())
+        return [telemetry(resource, self._store.children(key)) for key, resource in found if resource]
 
     def _seconds_to_write(self) -> float:
         return self._leader.seconds_left() if self._leader else 0.0

@@ -89,6 +89,12 @@ class Leader:
         """What stands in the Lease while this process holds it."""
         return self._identity
 
+    def transitions(self) -> int | None:
+        """Give how often the Lease has changed hands; None: this process does not hold it."""
+        if self._lease is None or self.seconds_left() <= 0:
+            return None
+        return int(self._lease["spec"].get("leaseTransitions", 0))
+
     def seconds_left(self) -> float:
         """Give the seconds for which this process may still write; 0 or less: not at all."""
         return self._may_write_until - self._clock()

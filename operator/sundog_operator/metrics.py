@@ -1,10 +1,10 @@
-"""What the operator tells Prometheus: counters of its own work."""
+"""What the operator tells Prometheus: counters of its own work, and how each LLMDeployment is."""
 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
 
 from prometheus_client import (
     CollectorRegistry,
@@ -14,6 +14,9 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from sundog_operator.core.telemetry import Telemetry
 
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -103,6 +106,19 @@ class Metrics:
         """Count what a comparison with the API server found."""
         self._lost.inc(resources)
 
+    def tell_resources(self, telemetry: Callable[[], Sequence[Telemetry]]) -> None:
+        """Tell from now on how each LLMDeployment is.
+
+        Args:
+            telemetry: gives those that this process is to tell: all where it leads, else none, since sums over all
+                processes would count twice.
+        """
+        self.registry.register(_Resources(telemetry))
+
+    def tell_lease(self, transitions: Callable[[], int | None]) -> None:
+        """Tell from now on how often the Lease has changed hands; None: this process does not hold it."""
+        self.registry.register(_Lease(transitions))
+
     def watch_leading(self, seconds_left: Callable[[], float]) -> None:
         """Tell from now on whether this process may write, by the seconds for which it still may."""
         self._leading.set_function(lambda: float(seconds_left() > 0))
@@ -124,3 +140,99 @@ class Metrics:
         for ready in ("True", "False", "Unknown"):
             self._resources.labels(ready).set(by_readiness[ready])
         return generate_latest(self.registry)
+
+
+class _Collector(Protocol):
+    """As prometheus_client asks for metrics; those without `describe` are not asked when they are registered."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Give what there is now."""
+
+    def describe(self) -> Iterable[Metric]:
+        """Give no names: they are not looked for before the first scrape."""
+
+
+class _Lease(_Collector):
+    def __init__(self, transitions: Callable[[], int | None]) -> None:
+        self._transitions = transitions
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        if (transitions := self._transitions()) is not None:
+            text = "How often the operator's Lease has changed hands, told by who holds it."
+            yield GaugeMetricFamily("sundog_lease_transitions", text, value=transitions)
+
+
+class _Resources(_Collector):
+    def __init__(self, telemetry: Callable[[], Sequence[Telemetry]]) -> None:
+        self._telemetry = telemetry
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        all_told = self._telemetry()
+        yield _gauge("desired_replicas", "Replicas that are asked for.", all_told, lambda each: each.desired_replicas)
+        yield _gauge("ready_replicas", "Replicas that answer.", all_told, lambda each: each.ready_replicas)
+        yield _gauge(
+            "max_replicas", "spec.autoscaling.maxReplicas, where it is set.", all_told, lambda each: each.max_replicas
+        )
+        yield _gauge(
+            "revisions",
+            "Revisions that have replicas: two and more in a rollout.",
+            all_told,
+            lambda each: each.revisions,
+        )
+        yield _gauge(
+            "head_state_volatile",
+            "1 where a Ray head keeps its state in its pod: a head that is lost then restarts the replicas.",
+            all_told,
+            lambda each: int(each.head_state_is_volatile),
+        )
+        yield from _labelled(all_told)
+
+
+def _gauge(
+    name: str, text: str, all_told: Sequence[Telemetry], value: Callable[[Telemetry], int | None]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"sundog_llmdeployment_{name}", text, labels=["namespace", "name"])
+    for each in all_told:
+        if (number := value(each)) is not None:
+            family.add_metric([each.namespace, each.name], number)
+    return family
+
+
+def _labelled(all_told: Sequence[Telemetry]) -> Iterable[GaugeMetricFamily]:
+    place = ["namespace", "name"]
+    condition = GaugeMetricFamily(
+        "sundog_llmdeployment_condition",
+        "1 for each condition as it is; its reason tells what is waited for.",
+        labels=[*place, "type", "status", "reason"],
+    )
+    scaled = GaugeMetricFamily(
+        "sundog_llmdeployment_last_scaling_timestamp_seconds",
+        "When the number of replicas was changed last, and by whom.",
+        labels=[*place, "who"],
+    )
+    target = GaugeMetricFamily(
+        "sundog_llmdeployment_slo_seconds",
+        "What spec.slo promises; le is the bound of the histogram at which it is counted.",
+        labels=[*place, "objective", "le"],
+    )
+    share = GaugeMetricFamily(
+        "sundog_llmdeployment_slo_share",
+        "Share of the requests, or of the tokens, that spec.slo promises it for.",
+        labels=[*place, "objective"],
+    )
+    for each in all_told:
+        where = [each.namespace, each.name]
+        for kind_status_reason in each.conditions:
+            condition.add_metric([*where, *kind_status_reason], 1)
+        if each.last_scaling:
+            scaled.add_metric([*where, each.last_scaling[0]], each.last_scaling[1])
+        for objective in each.objectives:
+            target.add_metric([*where, objective.name, objective.bound], objective.seconds)
+            share.add_metric([*where, objective.name], objective.share)
+    return condition, scaled, target, share

@@ -21,6 +21,7 @@ from sundog_serving import arguments
 from sundog_serving.contract import Reason
 from sundog_serving.engine import ASGIApp, Description, Load
 from sundog_serving.errors import AdapterError, EngineDeadError, EngineStartError
+from sundog_serving.fake_metrics import FakeMetrics
 from sundog_serving.rate import Rate
 from sundog_serving.settings import Model, Settings
 
@@ -186,6 +187,8 @@ class FakeEngine:
         self._failing = (
             asyncio.create_task(self._fail(failure)) if failure and failure.mode.endswith("-after") else None
         )
+        self.metrics = FakeMetrics(self)
+        self.metrics.load_changed()
         self.app: ASGIApp = app(self)
 
     async def _fail(self, failure: Failure) -> None:
@@ -214,6 +217,11 @@ class FakeEngine:
             steps_total=self.generation_tokens_total,
         )
 
+    def prompted(self, tokens: int) -> None:
+        """Count the tokens of a prompt."""
+        self.prompt_tokens_total += tokens
+        self.metrics.prompted(tokens)
+
     async def check(self) -> None:
         """Raise EngineDeadError once it has crashed."""
         if not self.alive:
@@ -229,16 +237,19 @@ class FakeEngine:
     async def slot(self) -> AsyncIterator[None]:
         """Hold one of the ``max-concurrent`` places; given back at once when the client leaves."""
         self._waiting += 1
+        self.metrics.load_changed()
         try:
             await self._slots.acquire()
         finally:
             self._waiting -= 1
         self._running += 1
+        self.metrics.load_changed()
         try:
             yield
         finally:
             self._running -= 1
             self._slots.release()
+            self.metrics.load_changed()
 
     async def tokens(self, count: int) -> AsyncIterator[str]:
         """Yield ``tok0``, `` tok1``, … at the rate asked for, or at a share of the whole; holding a slot.
@@ -254,6 +265,7 @@ class FakeEngine:
                 due += self._seconds_per_token()
                 await self._pause(due - loop.time())
                 self.generation_tokens_total += 1
+                self.metrics.generated()
                 self._generation_rate.add(1, now=time.monotonic())
                 yield f"tok{number}" if number == 0 else f" tok{number}"
 

@@ -1,13 +1,12 @@
-"""The HTTP face of the fake engine: vLLM's routes, formats and metric names."""
+"""The HTTP face of the fake engine: vLLM's routes and formats."""
 
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 DEFAULT_TOKENS: Final = 16
 MAX_MODEL_LEN: Final = 131072
-_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 Document = dict[str, Any]
 
@@ -90,16 +88,6 @@ class _Routes:
         self._adapters = engine.lora or FakeLoRA(slots=0)
         self._model = engine.description.model
         self._created = int(time.time())
-        self._registry = CollectorRegistry()
-        self._registry.register(_Gauges(engine))
-        self._first_token = self._histogram("vllm:time_to_first_token_seconds", "Time to the first token")
-        self._latency = self._histogram("vllm:e2e_request_latency_seconds", "Time of whole requests")
-
-    def _histogram(self, name: str, text: str) -> Histogram:
-        histogram = Histogram(
-            name, text, labelnames=("model_name", "engine"), registry=self._registry, buckets=_BUCKETS
-        )
-        return histogram.labels(self._model, "0")
 
     async def chat(self, request: Request) -> Response:
         body = await self._body(request)
@@ -122,7 +110,7 @@ class _Routes:
         if body.get("n") not in {None, 1}:
             raise BadRequestError("the fake engine answers with one choice: n must be 1")
         await self._engine.check()
-        self._engine.prompt_tokens_total += prompt_tokens
+        self._engine.prompted(prompt_tokens)
         usage = {"prompt_tokens": prompt_tokens, "completion_tokens": count, "total_tokens": prompt_tokens + count}
         if body.get("stream"):
             wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
@@ -143,15 +131,15 @@ class _Routes:
         yield "data: [DONE]\n\n"
 
     async def _timed(self, count: int, model: str) -> AsyncIterator[str]:
-        began = time.monotonic()
-        first = True
+        began = before = time.monotonic()
+        name = "time_to_first_token_seconds"
         with self._adapters.used_by(model):
             async for token in self._engine.tokens(count):
-                if first:
-                    self._first_token.observe(time.monotonic() - began)
-                    first = False
+                now = time.monotonic()
+                self._engine.metrics.observe(name, now - before)
+                before, name = now, "inter_token_latency_seconds"
                 yield token
-        self._latency.observe(time.monotonic() - began)
+        self._engine.metrics.observe("e2e_request_latency_seconds", time.monotonic() - began)
 
     async def embeddings(self, request: Request) -> Response:
         body = await self._body(request)
@@ -164,7 +152,7 @@ class _Routes:
         async for _ in self._timed(1, self._named(body)):
             pass
         tokens = sum(map(_count, texts))
-        self._engine.prompt_tokens_total += tokens
+        self._engine.prompted(tokens)
         data = [
             {"object": "embedding", "index": index, "embedding": [float(len(text)), float(_count(text)), 0.0, 1.0]}
             for index, text in enumerate(texts)
@@ -192,7 +180,7 @@ class _Routes:
         return JSONResponse({"version": self._engine.description.version})
 
     async def metrics(self, _request: Request) -> Response:
-        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(self._engine.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     async def _body(self, request: Request) -> Document:
         try:
@@ -207,32 +195,6 @@ class _Routes:
 
     def _named(self, body: Document) -> Any:
         return self._model if body.get("model") is None else body["model"]
-
-
-class _Gauges:
-    """The engine's state under vLLM's metric names."""
-
-    def __init__(self, engine: "FakeEngine") -> None:
-        self._engine = engine
-
-    def collect(self) -> Iterable[Metric]:
-        load = self._engine.load()
-        labels = {"model_name": self._engine.description.model, "engine": "0"}
-        for name, value in (
-            ("vllm:num_requests_running", load.running),
-            ("vllm:num_requests_waiting", load.waiting),
-            ("vllm:kv_cache_usage_perc", load.kv_cache_utilization),
-        ):
-            gauge = GaugeMetricFamily(name, name, labels=list(labels))
-            gauge.add_metric(list(labels.values()), value)
-            yield gauge
-        for name, value in (
-            ("vllm:prompt_tokens", load.prompt_tokens_total),
-            ("vllm:generation_tokens", load.generation_tokens_total),
-        ):
-            counter = CounterMetricFamily(name, name, labels=list(labels))
-            counter.add_metric(list(labels.values()), value)
-            yield counter
 
 
 class _Shape:

@@ -17,6 +17,7 @@ from functools import partial
 from multiprocessing.connection import wait
 from typing import Any, Final
 
+import ray
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
@@ -198,12 +199,20 @@ def _blame(error: Exception) -> Reason:
 def _launch(config: Any, args: Namespace, steps: "Steps") -> Any:
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.metrics.loggers import PrometheusStatLogger
+    from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
 
     _wait_for_exit_codes()
     return AsyncLLM.from_vllm_config(
         config,
         usage_context=UsageContext.OPENAI_API_SERVER,
-        stat_loggers=[partial(StepLogger, steps)],
+        # The engine's /metrics asks for the replica's token, which a Prometheus does not have; by Ray they come out of
+        # the node's metrics port. vLLM leaves its own logger out where there is another of its kind: name both.
+        stat_loggers=[
+            partial(StepLogger, steps),
+            PrometheusStatLogger,
+            *((RayPrometheusStatLogger,) if ray.is_initialized() else ()),
+        ],
         enable_log_requests=args.enable_log_requests,
         aggregate_engine_logging=args.aggregate_engine_logging,
         disable_log_stats=args.disable_log_stats,

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import folders
 from .errors import ClusterError
 from .plan import Level
 from .progress import Progress
@@ -80,9 +81,41 @@ def install(progress: Progress, *, level: Level, images: bool) -> list[str]:
     return lacking
 
 
-def _apt_get(arguments: Sequence[str]) -> None:
+def unpacked(package: str) -> Path:
+    """Give the folder of a Debian package's files, in the cache and not in the system.
+
+    For a program out of a package that brings a daemon: installed, it would start, and go on running after the tests.
+
+    Raises:
+        ClusterError: it could not be downloaded or unpacked.
+    """
+    folder = folders.cache() / "packages" / package
+    with folders.locked(folder.with_name(f"{package}.lock")):
+        if folder.exists():
+            return folder
+        unfinished = folder.with_name(f".{package}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        try:
+            _apt_get(["download", package], folder=unfinished)
+        except ClusterError:
+            _apt_get(["update"])  # the lists may be old, or none
+            _apt_get(["download", package], folder=unfinished)
+        (archive,) = unfinished.glob("*.deb")
+        done = subprocess.run(
+            ["dpkg-deb", "--extract", archive, unfinished], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise ClusterError(f"Package {package} cannot be unpacked: {done.stderr.strip()}")
+        archive.unlink()
+        unfinished.rename(folder)
+    return folder
+
+
+def _apt_get(arguments: Sequence[str], *, folder: Path | None = None) -> None:
     done = subprocess.run(
         ["apt-get", "-qq", "--option=DPkg::Lock::Timeout=600", *arguments],
+        cwd=folder,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
         capture_output=True,
         text=True,

@@ -215,6 +215,15 @@ async def test_a_repeated_request_is_logged(tmp_path: Path) -> None:
         assert (line["server"], line["retries"][0]) == ("head", "+")
 
 
+async def test_the_recorded_metrics_are_still_those_of_the_router(tmp_path: Path) -> None:
+    """Boards and alerts are tried with the recording."""
+    recorded = Path(__file__).parents[1] / "observability" / "recorded" / "router.prom"
+    async with running(tmp_path, replicas=2) as rig:
+        found = (await rig.metrics()).keys()
+    series = {line.rpartition(" ")[0] for line in recorded.read_text().splitlines() if not line.startswith("#")}
+    assert series - found == set()
+
+
 async def test_metrics_leave_empty_slots_out(tmp_path: Path) -> None:
     async with running(tmp_path, replicas=2) as rig:
         rig.replicas[0].first_byte.clear()

@@ -6,6 +6,7 @@ Each node has a loopback address of its own, so several clusters may run at once
 import asyncio
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -97,6 +98,11 @@ class RayCluster:
         """The replica's own port."""
         return f"http://127.0.0.1:{self.ports[4]}"
 
+    async def metrics(self) -> str:
+        """What the worker node tells Prometheus: Ray's metrics, and by it the engine's."""
+        async with self.client.get(f"http://{self.network}.3:{self.ports[15]}/metrics") as response:
+            return await response.text()
+
     def _environ(self, node: str) -> dict[str, str]:
         haproxy = self.folder / "h"  # short: the path of a socket may have 97 characters
         return {
@@ -121,6 +127,7 @@ class RayCluster:
             "RAY_SERVE_HAPROXY_STATS_PORT": str(self.ports[9]),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(self.ports[10]),
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",
+            "RAY_metrics_report_interval_ms": "1000",
             "DASHBOARD_METRIC_PORT": str(self.ports[3]),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": RAY_TOKEN,
@@ -169,6 +176,7 @@ class RayCluster:
             "sundog_serving.ray_node",
             "start",
             f"--address={self.head_ip}:{self.ports[0]}",
+            f"--metrics-export-port={self.ports[15]}",
             "--num-cpus=1",
             '--resources={"sundog_replica": 1}',
             f"--node-ip-address={self.network}.3",
@@ -279,6 +287,15 @@ class RayCluster:
         for pid in descendants:
             if _is_ray(pid):
                 os.kill(pid, signal.SIGKILL)
+
+
+RECORDED_METRICS = Path(__file__).parents[1] / "observability" / "recorded" / "worker.prom"
+
+
+def engine_series(metrics: str) -> set[tuple[str, str]]:
+    """Names and bounds of the engine's series among a worker's metrics, the gauges left out: they come and go."""
+    found = re.findall(r'^(ray_vllm_\w+)\{(?:.*le="([^"]+)")?', metrics, re.MULTILINE)
+    return {(name, bound) for name, bound in found if "num_requests" not in name and "kv_cache" not in name}
 
 
 _RAY = {"authorization": f"Bearer {RAY_TOKEN}"}

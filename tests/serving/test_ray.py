@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from tests.serving.conftest import HEADERS, application_args, events, eventually, until
-from tests.serving.ray_cluster import Deployed, RayCluster, command_of, descendants_of
+from tests.serving.ray_cluster import RECORDED_METRICS, Deployed, RayCluster, command_of, descendants_of, engine_series
 
 pytestmark = [pytest.mark.ray, pytest.mark.asyncio(loop_scope="module")]
 
@@ -200,6 +200,15 @@ async def test_the_replicas_log_reaches_the_containers_log_without_prompts(clust
             text = log.read_text(errors="replace")
             assert "canary-81b2" not in text, log
             assert HEADERS["x-sundog-replica-token"] not in text, log
+
+
+async def test_the_engines_metrics_come_out_of_the_nodes_port_and_need_no_token(cluster: RayCluster) -> None:
+    await cluster.deploy_fake(tokens_per_second=200)
+    assert_whole(await stream(cluster, cluster.replica, 5), 5)
+    wanted = engine_series(RECORDED_METRICS.read_text())
+    await eventually(cluster.metrics, lambda text: wanted <= engine_series(text))
+    async with cluster.client.get(f"{cluster.replica}/metrics") as response:
+        assert response.status == 403
 
 
 async def test_the_head_runs_nothing_that_sundog_does_not_use(cluster: RayCluster) -> None:

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from tests.models import environment, model
 from tests.serving.conftest import HEADERS, application_args, events, eventually
-from tests.serving.ray_cluster import Deployed, RayCluster, command_of, descendants_of
+from tests.serving.ray_cluster import RECORDED_METRICS, Deployed, RayCluster, command_of, descendants_of, engine_series
 from tests.serving.test_vllm import ON_CPU, SMALL
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.asyncio(loop_scope="module")]
@@ -44,6 +44,15 @@ async def answers(cluster: RayCluster) -> bool:
     body = {"model": "tiny", "prompt": "hello", "stream": True, "max_tokens": 20, "ignore_eos": True}
     async with cluster.client.post(f"{cluster.replica}/v1/completions", json=body, headers=HEADERS) as response:
         return response.status == 200 and (await events(response))[-1] == "[DONE]"
+
+
+async def test_vllms_metrics_come_out_of_the_nodes_port_and_out_of_its_own_route(cluster: RayCluster) -> None:
+    await running(cluster)
+    assert await answers(cluster)
+    wanted = engine_series(RECORDED_METRICS.read_text())
+    await eventually(cluster.metrics, lambda text: wanted <= engine_series(text))
+    async with cluster.client.get(f"{cluster.replica}/metrics", headers=HEADERS) as response:
+        assert "vllm:time_to_first_token_seconds_bucket" in await response.text()
 
 
 async def test_a_replica_survives_a_new_serve_controller(cluster: RayCluster) -> None:

@@ -48,6 +48,8 @@ CONTRACT: list[tuple[str, str, tuple[str, ...]]] = [
     ("vllm.v1.engine.utils", "CoreEngineProcManager.finished_procs", ()),
     ("vllm.v1.engine.output_processor", "OutputProcessor.get_num_unfinished_requests", ()),
     ("vllm.v1.metrics.loggers", "StatLoggerBase.record", ("scheduler_stats", "iteration_stats")),
+    ("vllm.v1.metrics.loggers", "PrometheusStatLogger", ("vllm_config", "engine_indexes")),
+    ("vllm.v1.metrics.ray_wrappers", "RayPrometheusStatLogger", ("vllm_config", "engine_indexes")),
     ("vllm.v1.metrics.stats", "SchedulerStats", ("num_waiting_reqs", "kv_cache_usage")),
     ("vllm.v1.metrics.stats", "IterationStats.__init__", ()),
     ("vllm.entrypoints.launchers.app", "build_app", ("args", "supported_tasks", "model_config")),

@@ -259,6 +259,17 @@ class Rollout(APIObject):
     """Hash of a remembered revision to run instead of the spec's. Default: none."""
 
 
+class SLO(APIObject):
+    """What is promised to clients: for boards and alerts only."""
+
+    time_to_first_token_milliseconds: Annotated[int, Field(ge=1, le=600000)] | None = None
+    """Longest wait for the first token."""
+    inter_token_milliseconds: Annotated[int, Field(ge=1, le=60000)] | None = None
+    """Longest wait for each further token."""
+    percent: Annotated[int, Field(ge=90, le=99)] = 95
+    """Of the requests, and of the tokens, for which it holds. Default: 95."""
+
+
 class Router(APIObject):
     """The router in front of all replicas."""
 
@@ -348,6 +359,8 @@ class LLMDeploymentSpec(APIObject):
     """Who writes replicas. Default: nobody but you."""
     rollout: Rollout = Rollout()
     """How a new revision replaces the old one."""
+    slo: SLO | None = None
+    """What is promised to clients."""
     router: Router = Router()
     """The router in front of all replicas."""
     service: Service = Service()

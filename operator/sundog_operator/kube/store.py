@@ -202,6 +202,10 @@ class Store:
                 others.append(manifest)
         return Belongings(children, self.pods(key), tuple(others))
 
+    def children(self, key: ResourceKey) -> list[ObjectKey]:
+        """Name what carries the label of an LLMDeployment, without unpacking it."""
+        return [ObjectKey(place.kind, place.name) for place in self._owned.get(key, ())]
+
     def pods(self, key: ResourceKey) -> tuple[Manifest, ...]:
         """Give the pods of an LLMDeployment by our label, without unpacking what else belongs to it."""
         found = (self.get(place) for place in sorted(self.places(POD.kind, owner=key)))

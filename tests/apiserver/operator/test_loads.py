@@ -41,6 +41,14 @@ async def test_every_process_tells_a_load_and_one_tells_prometheus(place: Place)
         assert f"sundog_llmdeployment_ongoing_requests{labels} 80.0" in told
         _, told = await second.get("/metrics/loads")
         assert labels not in told
+        # How it is, likewise.
+        _, told = await first.get("/metrics")
+        assert f"sundog_llmdeployment_ready_replicas{labels} 3.0" in told
+        assert f"sundog_llmdeployment_head_state_volatile{labels} " in told
+        assert "sundog_lease_transitions 0.0" in told
+        _, told = await second.get("/metrics")
+        assert labels not in told
+        assert "sundog_lease_transitions" not in told
 
         place.loads.router = None
 

@@ -51,6 +51,9 @@ FIELDS: dict[str, tuple[Any, bool]] = {
     "rollout.revisionHistoryLimit": (1, False),
     "rollout.paused": (True, False),
     "rollout.revision": ("", False),  # naming another one is a change, of course
+    "slo.timeToFirstTokenMilliseconds": (500, False),
+    "slo.interTokenMilliseconds": (50, False),
+    "slo.percent": (99, False),
     "router.replicas": (3, False),
     "router.maxOngoingPerReplica": (9, False),
     "router.maxQueue": (9, False),

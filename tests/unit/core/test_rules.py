@@ -67,6 +67,7 @@ NOT_FORMING: dict[str, dict[str, Any]] = {
     "suspend": {"suspend": True},
     "autoscaling": {"autoscaling": {"maxReplicas": 4}},
     "rollout": {"rollout": {"progressDeadlineSeconds": 100}},
+    "slo": {"slo": {"timeToFirstTokenMilliseconds": 500}},
     "router": {"router": {"replicas": 3, "maxQueue": 1}},
     "service": {"service": {"port": 80}},
 }

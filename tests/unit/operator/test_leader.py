@@ -263,3 +263,16 @@ async def test_a_process_that_starts_anew_in_the_same_pod_is_another_candidate()
     await first.acquire()
     await reborn.attempt()
     assert reborn.seconds_left() <= 0
+
+
+async def test_who_holds_the_lease_tells_how_often_it_has_changed_hands() -> None:
+    server = Server()
+    (first, _), (second, _) = candidate(server, "a"), candidate(server, "b")
+    assert first.transitions() is None
+    await first.acquire()
+    assert (first.transitions(), second.transitions()) == (0, None)
+    await first.release()
+    await second.acquire()
+    assert (first.transitions(), second.transitions()) == (None, 1)
+    server.now += LEASE_SECONDS
+    assert second.transitions() is None  # it may not write any more
