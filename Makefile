@@ -51,7 +51,7 @@ unit: environment  ## unit and golden tests
 	@$(PYTEST) -q -m "not ($(MARKED))" $(FAST)
 
 .PHONY: test-local
-test-local: packages  ## tests of single programs: a real HAProxy, the builds, the cluster's parts
+test-local: packages browser  ## tests of single programs: a real HAProxy, the builds, the cluster's parts
 	@$(PYTEST) -m "not ($(MARKED))" $(addprefix --ignore=,$(FAST))
 
 .PHONY: test-ray
@@ -155,6 +155,10 @@ environment: .venv/stamp  ## the Python environment in .venv
 .PHONY: packages
 packages: environment  ## the Debian packages (as root)
 	@.ci/timed $@ $(PYTHON) -m tests.demo prepare packages
+
+.PHONY: browser
+browser: environment  ## Chromium, for the tests of the operator's page (as root)
+	@.ci/timed $@ $(PYTHON) -m tests.demo prepare browser
 
 .PHONY: vllm-environment
 vllm-environment: environment  ## vLLM on CPUs: 6.5 GB
