@@ -185,9 +185,11 @@ lock: | $(UV)  ## resolve the locked requirements anew (keeps versions that stil
 # ---- what is generated ----
 
 .PHONY: generate
-generate: environment  ## write what is generated: the CRD, its copy in the chart, the reference
+generate: environment  ## write what is generated: the CRD, its copy in the chart, references, the kustomize base
 	@$(PYTHON) -m sundog_operator.api.generate
+	@$(PYTHON) -m tests.chart.generated
 
 .PHONY: verify
 verify: environment  ## check that what is generated is up to date
 	@$(PYTHON) -m sundog_operator.api.generate --check
+	@$(PYTHON) -m tests.chart.generated --check

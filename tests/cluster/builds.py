@@ -34,11 +34,13 @@ class Target:
     programs: tuple[str, ...]
     of_kubernetes: bool = False
     """Whether it changes with the Kubernetes version that is asked for."""
+    module: str = ""
+    """The folder of a Go module of its own: one whose requirements must not make all the others be built anew."""
 
     @property
     def binary(self) -> str:
         """The name that ``go build`` gives it."""
-        return self.package.rpartition("/")[2]
+        return self.module if self.package == "." else self.package.rpartition("/")[2]
 
 
 TARGETS = (
@@ -57,6 +59,9 @@ TARGETS = (
     Target("./helm", ("helm",)),
     Target("sigs.k8s.io/kwok/cmd/kwok", ("kwok",)),
     Target("./kwokstages", ("kwokstages",)),
+    Target("helm.sh/helm/v3/cmd/helm", ("helm3",), module="helm3"),
+    Target("github.com/zegl/kube-score/cmd/kube-score", ("kube-score",), module="kube-score"),
+    Target("sigs.k8s.io/kubectl-validate", ("kubectl-validate",), module="kubectl-validate"),
 )
 TARGET_OF = {program: target for target in TARGETS for program in target.programs}
 CONTROL_PLANE = TARGETS[0].programs
@@ -105,10 +110,14 @@ def _version_of(target: Target, asked: str) -> str:
     return asked if target.of_kubernetes else COMMITTED_VERSION
 
 
+def _module(target: Target, version: str) -> Path:
+    return module_folder(version) / target.module
+
+
 def _key(target: Target, *, version: str, go: str) -> str:
-    module = module_folder(version)
+    module = _module(target, version)
     inputs = hashlib.sha256(json.dumps([target.package, target.programs, FLAGS, _linker_flags(version), go]).encode())
-    own = sorted((module / target.package).glob("*.go")) if target.package.startswith("./") else []
+    own = sorted((module / target.package).glob("*.go")) if target.package.startswith(".") else []
     for file in (module / "go.mod", module / "go.sum", *own):
         inputs.update(hashlib.sha256(file.read_bytes()).digest())
     return f"{target.binary}-{inputs.hexdigest()[:16]}"
@@ -147,14 +156,13 @@ def build(
     if not all(folder.exists() for folder in found.values()):
         lock = folders.binaries() / ".lock"
         with folders.locked(lock, waiting=lambda: progress.say("Another build is running: waiting for it.")):
-            for version in {_version_of(target, kubernetes_version) for target in targets}:
-                missing = {
-                    target: folder
-                    for target, folder in found.items()
-                    if _version_of(target, kubernetes_version) == version and not folder.exists()
-                }
-                if missing:
-                    _compile(missing, version=version, progress=progress)
+            of_module: dict[tuple[str, Path], dict[Target, Path]] = {}
+            for target, folder in found.items():
+                if not folder.exists():
+                    version = _version_of(target, kubernetes_version)
+                    of_module.setdefault((version, _module(target, version)), {})[target] = folder
+            for (version, module), missing in of_module.items():
+                _compile(missing, version=version, module=module, progress=progress)
     return {name: found[TARGET_OF[name]] / name for name in wanted}
 
 
@@ -163,9 +171,8 @@ def tool(name: str, *, kubernetes_version: str = KUBERNETES_VERSION) -> Path:
     return build(programs=[name], kubernetes_version=kubernetes_version)[name]
 
 
-def _compile(missing: Mapping[Target, Path], *, version: str, progress: Progress) -> None:
+def _compile(missing: Mapping[Target, Path], *, version: str, module: Path, progress: Progress) -> None:
     """Build into a temporary folder and rename, so that an interrupted build leaves nothing half-made."""
-    module = module_folder(version)
     folders.require_space(folders.binaries(), gibibytes=BUILD_GIBIBYTES, purpose="Building the cluster's components")
     temporary = folders.binaries() / ".unfinished"
     shutil.rmtree(temporary, ignore_errors=True)  # only the lock's holder comes here: it is a leftover
