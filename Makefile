@@ -51,7 +51,7 @@ unit: environment  ## unit and golden tests
 	@$(PYTEST) -q -m "not ($(MARKED))" $(FAST)
 
 .PHONY: test-local
-test-local: packages  ## tests of single programs: a real HAProxy, the builds, the cluster's parts
+test-local: packages browser  ## tests of single programs: a real HAProxy, the builds, the cluster's parts
 	@$(PYTEST) -m "not ($(MARKED))" $(addprefix --ignore=,$(FAST))
 
 .PHONY: test-ray
@@ -156,6 +156,10 @@ environment: .venv/stamp  ## the Python environment in .venv
 packages: environment  ## the Debian packages (as root)
 	@.ci/timed $@ $(PYTHON) -m tests.demo prepare packages
 
+.PHONY: browser
+browser: environment  ## Chromium, for the tests of the operator's page (as root)
+	@.ci/timed $@ $(PYTHON) -m tests.demo prepare browser
+
 .PHONY: vllm-environment
 vllm-environment: environment  ## vLLM on CPUs: 6.5 GB
 	@.ci/timed $@ $(PYTHON) -m tests.demo prepare environment
@@ -181,11 +185,13 @@ lock: | $(UV)  ## resolve the locked requirements anew (keeps versions that stil
 # ---- what is generated ----
 
 .PHONY: generate
-generate: environment  ## write what is generated: the CRD, its copy in the chart, the references
+generate: environment  ## write what is generated: the CRD, its copy in the chart, references, the kustomize base
 	@$(PYTHON) -m sundog_operator.api.generate
 	@$(PYTHON) -m sundog_cli.reference --write docs/reference/cli.md
+	@$(PYTHON) -m tests.chart.generated
 
 .PHONY: verify
 verify: environment  ## check that what is generated is up to date
 	@$(PYTHON) -m sundog_operator.api.generate --check
 	@$(PYTHON) -m sundog_cli.reference --check docs/reference/cli.md
+	@$(PYTHON) -m tests.chart.generated --check

@@ -49,7 +49,7 @@ STAGES = (
     Stage("test-node", needs=("programs", "model", "images")),
     Stage("test-vllm", needs=("environment",)),
     Stage("test-ray"),
-    Stage("test-local", needs=("packages", "programs")),
+    Stage("test-local", needs=("packages", "browser", "programs")),
 )
 AT_ONCE = 2
 """Stages that work, side by side: one for each of two processors. With three, Ray's processes keep each other from

@@ -76,6 +76,8 @@ class _Operator:
         self._master_key = b""
         self._http = HTTPServer(
             self._metrics,
+            self._store,
+            page_is_public=config.page_public,
             ill=lambda: self._watches.ill() if self._watches else None,
             unready=lambda: None if self._watches else "the first lists are being read",
         )

@@ -32,7 +32,9 @@ class Config:
     pod_url_template: str = "http://{address}:{port}"
     """Where the operator reaches a port of a router or a replica."""
     http_port: int = 8080
-    """Of health, metrics and loads."""
+    """Of health, metrics, loads and the page."""
+    page_public: bool = False
+    """Whether the page is shown to everyone who reaches that port, and not only through `kubectl port-forward`."""
     metrics_service: str = ""
     """The Service in front of that port, by which KEDA asks for loads; empty: there is none."""
     custom_metrics_service: str = ""
@@ -86,6 +88,7 @@ def from_environment(environment: Mapping[str, str]) -> Config:
         head_url_template=text("HEAD_URL_TEMPLATE", default.head_url_template),
         pod_url_template=text("POD_URL_TEMPLATE", default.pod_url_template),
         http_port=number("HTTP_PORT", default.http_port),
+        page_public=boolean("PAGE_PUBLIC", default=default.page_public),
         metrics_service=text("METRICS_SERVICE", default.metrics_service),
         custom_metrics_service=text("CUSTOM_METRICS_SERVICE", default.custom_metrics_service),
         custom_metrics_service_port=number("CUSTOM_METRICS_SERVICE_PORT", default.custom_metrics_service_port),

@@ -1,18 +1,20 @@
-"""What the operator answers over plain HTTP: whether it lives, its metrics, and the load of what it serves."""
+"""What the operator answers over plain HTTP: health, metrics, the page, and the load of what it serves."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Final
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from sundog_operator.core.load import Load, Metric, Unmeasured
-from sundog_operator.kube.store import ResourceKey
+from sundog_operator.kube.store import ResourceKey, Store
 from sundog_operator.metrics import Metrics
+from sundog_operator.page import HEADERS, page
 
 Finding = Callable[[], str | None]
 """Says what is wrong; None: nothing."""
@@ -25,18 +27,29 @@ _HELP: Final = {
 }
 
 
-class HTTPServer:
-    """The routes `/healthz`, `/readyz`, `/metrics`, `/metrics/loads` and `/loads/<namespace>/<name>`."""
+_LOCAL_HOSTS: Final = {"localhost", "127.0.0.1", "::1"}
+_PAGE_IS_PRIVATE: Final = (
+    "This page tells of every namespace, so it is shown to those who may kubectl port-forward to the operator, at "
+    "localhost. The chart's value page.public shows it to everyone who reaches this port.\n"
+)
 
-    def __init__(self, metrics: Metrics, *, ill: Finding, unready: Finding) -> None:
+
+class HTTPServer:
+    """The routes `/`, `/healthz`, `/readyz`, `/metrics`, `/metrics/loads` and `/loads/<namespace>/<name>`."""
+
+    def __init__(self, metrics: Metrics, store: Store, *, page_is_public: bool, ill: Finding, unready: Finding) -> None:
         """Prepare.
 
         Args:
             metrics: what to tell.
+            store: what the page shows.
+            page_is_public: whether the page is for others than those who forward a port as well.
             ill: says why the process must be started anew.
             unready: says why it does not do its work yet.
         """
         self._metrics = metrics
+        self._store = store
+        self._page_is_public = page_is_public
         self._ill = ill
         self._unready = unready
         self._load: Callable[[ResourceKey], Awaitable[Load | None]] | None = None
@@ -61,6 +74,7 @@ class HTTPServer:
             OSError: the port is taken.
         """
         app = web.Application()
+        app.router.add_get("/", self._show_page)
         app.router.add_get("/metrics", self._tell_metrics)
         app.router.add_get("/metrics/loads", self._tell_loads)
         app.router.add_get("/loads/{namespace}/{name}", self._tell_load)
@@ -70,6 +84,20 @@ class HTTPServer:
         await runner.setup()
         await web.TCPSite(runner, port=port).start()
         return runner
+
+    async def _show_page(self, request: web.Request) -> web.Response:
+        if not (self._page_is_public or is_forwarded(request.remote, request.url.host)):
+            return web.Response(text=_PAGE_IS_PRIVATE, status=403)
+        if why := self._unready():
+            return web.Response(text=f"{why}\n", status=503)
+        store = self._store
+        resources = filter(None, map(store.resource, list(store.resources())))
+        text = page(
+            resources,
+            lambda one: store.pods(ResourceKey(one["metadata"]["namespace"], one["metadata"]["name"])),
+            namespace=request.query.get("namespace", ""),
+        )
+        return web.Response(text=text, content_type="text/html", charset="utf-8", headers=HEADERS)
 
     async def _tell_metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -100,6 +128,22 @@ class HTTPServer:
                 errors[metric] = str(error)
         # A value that is missing is an error to whoever looks for it; a 200 without errors has them all.
         return web.json_response({**values, **({"errors": errors} if errors else {})}, status=200 if values else 503)
+
+
+def is_forwarded(peer: str | None, host: str | None) -> bool:
+    """Tell whether a request came through `kubectl port-forward`, which ends in the pod itself.
+
+    Args:
+        peer: the address it came from.
+        host: what the browser was asked for. A page of someone else, whose name is made to lead to this machine (DNS
+            rebinding), sends its own.
+    """
+    try:
+        address = ip_address(peer or "")
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback and host in _LOCAL_HOSTS
 
 
 def _answer(finding: Finding) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

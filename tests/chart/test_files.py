@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from sundog_operator.config import PREFIX, Config
+from tests.chart.generated import stale, table, values
 from tests.chart.rendering import CHART, ROOT
 
 DEPLOYMENT = (CHART / "templates" / "deployment.yaml").read_text()
@@ -49,6 +50,35 @@ def test_every_value_has_a_schema_and_the_other_way_round() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     assert set(schema["properties"]) - {"global"} == set(values)
+
+
+def test_what_is_made_from_the_chart_is_up_to_date() -> None:
+    assert stale() == [], "run: make generate"
+
+
+def test_the_readme_has_a_row_with_the_default_of_every_value() -> None:
+    rows = table().splitlines()
+    assert (
+        "| `replicas` | `1` | More than one is a stand-by: one works, and another takes over when it is gone. |" in rows
+    )
+    assert "| `networkPolicy.apiServerPorts` | `[443, 6443]` |" in table()
+
+    def leaves(values: object, path: str) -> list[str]:
+        if not isinstance(values, dict) or not values:
+            return [path]
+        return [leaf for key, value in values.items() for leaf in leaves(value, f"{path}.{key}".lstrip("."))]
+
+    expected = leaves(yaml.safe_load((CHART / "values.yaml").read_text()), "")
+    assert [leaf for leaf in expected if table().count(f"| `{leaf}` |") != 1] == []
+
+
+def test_every_value_is_explained_where_it_stands_or_by_what_it_belongs_to() -> None:
+    rows = list(values((CHART / "values.yaml").read_text()))
+    told = [row.path for row in rows if row.words]
+    # They stand in one block, under one comment.
+    told += ["podLabels", "nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName"]
+    explained = [row.path for row in rows if any(f"{row.path}.".startswith(f"{one}.") for one in told)]
+    assert [row.path for row in rows] == explained
 
 
 def closed(schema: object) -> bool:

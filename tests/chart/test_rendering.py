@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from tests.apiserver.operator import rights
+from tests.chart.generated import RENDERED, base
 from tests.chart.rendering import CASES, CHART, GOLDEN, NAMESPACE, HelmError, helm, manifests, of_kind, rendered
 
 # Helm is built with the cluster's components.
@@ -46,6 +47,28 @@ def test_rendering_is_as_reviewed(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_rendering_twice_gives_the_same(case: str) -> None:
     assert rendered(*CASES[case]) == rendered(*CASES[case])
+
+
+def test_the_kustomize_base_is_the_chart_by_default() -> None:
+    assert RENDERED.read_text() == base(), "run: make generate"
+    objects = [one for one in yaml.safe_load_all(base()) if one]
+    named = {(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in objects}
+    helms = {
+        (one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]) for one in manifests("--skip-tests")
+    }
+    assert named == helms | {("Namespace", None, NAMESPACE)}
+    assert "helm" not in base().lower().replace(yaml.safe_dump(objects[0]), "")
+
+
+def test_the_test_pod_is_no_pod_of_the_operator() -> None:
+    """Else its Services would send requests there, and its budget would count it."""
+    (pod,) = of_kind("Pod")
+    (selector,) = {frozenset(one["spec"]["selector"].items()) for one in of_kind("Service")}
+    assert not selector <= pod["metadata"]["labels"].items()
+    assert pod["spec"]["containers"][0]["image"] == container()["image"]
+    (policy,) = of_kind("NetworkPolicy", '--set-json=networkPolicy.metricsFrom=[{"podSelector":{}}]')
+    peers = policy["spec"]["ingress"][0]["from"]
+    assert {"app.kubernetes.io/name": "sundog-operator-test"}.items() <= peers[1]["podSelector"]["matchLabels"].items()
 
 
 def test_the_installed_crd_is_the_generated_one_and_stays() -> None:

@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     named("kubeconfig", _kubeconfig, "Print the path of a cluster's kubeconfig.")
     install = command("packages", _packages, "Install missing Debian packages (needs root).")
     levelled(install, "for which level")
+    install.add_argument("--browser", action="store_true", help="only a browser, for tests of the operator's page")
     install.add_argument("--no-images", action="store_true", help="leave out what building images takes")
     return made
 
@@ -129,8 +130,9 @@ def _kubeconfig(asked: argparse.Namespace) -> None:
 
 
 def _packages(asked: argparse.Namespace) -> None:
-    installed = packages.install(default_progress(), level=asked.level, images=not asked.no_images)
-    if not asked.no_images:
+    of_level = {**packages.OF_LEVEL[asked.level], **({} if asked.no_images else packages.IMAGES)}
+    installed = packages.install(default_progress(), packages.BROWSER if asked.browser else of_level)
+    if not (asked.no_images or asked.browser):
         packages.unpacked("prometheus")  # what the tests of boards and alerts ask
     print(f"Installed {' '.join(installed)}." if installed else "All packages are there.")
 

@@ -40,7 +40,7 @@ class Target:
     @property
     def binary(self) -> str:
         """The name that ``go build`` gives it."""
-        return self.module or self.package.rpartition("/")[2]
+        return self.module if self.package == "." else self.package.rpartition("/")[2]
 
 
 TARGETS = (
@@ -60,6 +60,9 @@ TARGETS = (
     Target("sigs.k8s.io/kwok/cmd/kwok", ("kwok",)),
     Target("./kwokstages", ("kwokstages",)),
     Target(".", ("kstatus",), module="kstatus"),
+    Target("helm.sh/helm/v3/cmd/helm", ("helm3",), module="helm3"),
+    Target("github.com/zegl/kube-score/cmd/kube-score", ("kube-score",), module="kube-score"),
+    Target("sigs.k8s.io/kubectl-validate", ("kubectl-validate",), module="kubectl-validate"),
 )
 TARGET_OF = {program: target for target in TARGETS for program in target.programs}
 CONTROL_PLANE = TARGETS[0].programs

@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from . import folders
@@ -32,11 +32,13 @@ IMAGES = {
     "tini": "tini",
     "fuse-overlayfs": "fuse-overlayfs",
 }
+# What the operator's page is looked at with: 400 MB, so apart from the rest.
+BROWSER = {"chromium": "chromium", "fonts-dejavu-core": "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf"}
 OF_LEVEL = {Level.CONTROL_PLANE: CONTROL_PLANE, Level.NODE: NODE}
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def missing(wanted: dict[str, str]) -> list[str]:
+def missing(wanted: Mapping[str, str]) -> list[str]:
     """List the packages of which the telling file is not there."""
     path = f"{os.environ.get('PATH', '')}:{SEARCH}"
     return [
@@ -57,13 +59,13 @@ def require(level: Level) -> None:
         )
 
 
-def install(progress: Progress, *, level: Level, images: bool) -> list[str]:
+def install(progress: Progress, wanted: Mapping[str, str]) -> list[str]:
     """Install what is missing with apt-get, and tell what was.
 
     Raises:
         ClusterError: not root, no apt-get, or apt-get failed.
     """
-    lacking = missing({**OF_LEVEL[level], **(IMAGES if images else {})})
+    lacking = missing(wanted)
     if not lacking:
         return []
     names = " ".join(lacking)
@@ -76,7 +78,7 @@ def install(progress: Progress, *, level: Level, images: bool) -> list[str]:
         _apt_get(["update"])
         task.update(detail="apt-get install")
         _apt_get(["install", "--yes", "--no-install-recommends", *lacking])
-    if still := missing({**OF_LEVEL[level], **(IMAGES if images else {})}):
+    if still := missing(wanted):
         raise ClusterError(f"apt-get succeeded, and yet these are missing: {' '.join(still)}.")
     return lacking
 

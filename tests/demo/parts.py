@@ -20,12 +20,13 @@ PYTHON = sys.executable
 # another python3 stands in front of it in PATH.
 _PACKAGES = """
 export DEBIAN_FRONTEND=noninteractive
+folder=$1 && shift
 if command -v apt-get >/dev/null; then
-    mkdir -p "$1" && exec 9>"$1/packages.lock" && flock 9 || exit
+    mkdir -p "$folder" && exec 9>"$folder/packages.lock" && flock 9 || exit
     test -z "$(dpkg --audit)" || dpkg --configure -a || exit
     test -x /usr/bin/python3 || { apt-get -qq update && apt-get -qq install --yes python3; } || exit
 fi
-exec "$0" -m tests.cluster packages
+exec "$0" -m tests.cluster packages "$@"
 """
 
 Work = Callable[[Step, Path], Awaitable[object]]
@@ -53,6 +54,10 @@ def command(*words: str) -> Work:
 
 PREPARED: dict[str, Part] = {
     "packages": Part("Debian packages", command("sh", "-c", _PACKAGES, PYTHON, str(cache()))),
+    "browser": Part(
+        "Chromium, for the operator's page (400 MB)",
+        command("sh", "-c", _PACKAGES, PYTHON, str(cache()), "--browser"),
+    ),
     "programs": Part(
         "Kubernetes, containerd and Helm, from source",
         command(PYTHON, "-m", "tests.demo.programs"),
