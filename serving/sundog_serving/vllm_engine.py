@@ -207,11 +207,12 @@ def _launch(config: Any, args: Namespace, steps: "Steps") -> Any:
         config,
         usage_context=UsageContext.OPENAI_API_SERVER,
         # The engine's /metrics asks for the replica's token, which a Prometheus does not have; by Ray they come out of
-        # the node's metrics port. vLLM leaves its own logger out where there is another of its kind: name both.
+        # the node's metrics port. vLLM leaves its own logger out where there is another of its kind, so name both; it
+        # comes last, since each of them takes the metrics of the one before out of /metrics.
         stat_loggers=[
             partial(StepLogger, steps),
-            PrometheusStatLogger,
             *((RayPrometheusStatLogger,) if ray.is_initialized() else ()),
+            PrometheusStatLogger,
         ],
         enable_log_requests=args.enable_log_requests,
         aggregate_engine_logging=args.aggregate_engine_logging,

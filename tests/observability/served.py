@@ -19,7 +19,7 @@ from sundog_operator.core.load import Load, ReplicaLoad
 from sundog_operator.core.observed import RouterLoad
 from sundog_operator.core.telemetry import Telemetry, telemetry
 from sundog_operator.http_server import HTTPServer
-from sundog_operator.kube.store import ResourceKey
+from sundog_operator.kube.store import ResourceKey, Store
 from sundog_operator.metrics import Metrics
 from tests.unit.core.world import World, resource
 
@@ -101,7 +101,7 @@ async def operator() -> AsyncIterator[int]:
         assert key == (NAMESPACE, NAME)
         return load
 
-    server = HTTPServer(metrics, ill=lambda: None, unready=lambda: None)
+    server = HTTPServer(metrics, Store(), page_is_public=False, ill=lambda: None, unready=lambda: None)
     server.measure(measure, lambda: [ResourceKey(NAMESPACE, NAME)])
     port = unused_port()
     runner = await server.start(port)
