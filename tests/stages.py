@@ -44,12 +44,12 @@ STAGES = (
     Stage("test-fast", niceness=0),
     # The longest first, as soon as what they need is there, and before all others at the processors.
     Stage("test-e2e", needs=("programs", "model", "images"), niceness=0),
-    Stage("test-patient", needs=("programs",), waits=True),
+    Stage("test-patient", needs=("programs", "checkers"), waits=True),
     Stage("test-apiserver", needs=("programs",)),
     Stage("test-node", needs=("programs", "model", "images")),
     Stage("test-vllm", needs=("environment",)),
     Stage("test-ray"),
-    Stage("test-local", needs=("packages", "browser", "programs")),
+    Stage("test-local", needs=("packages", "browser", "programs", "checkers")),
 )
 AT_ONCE = 2
 """Stages that work, side by side: one for each of two processors. With three, Ray's processes keep each other from

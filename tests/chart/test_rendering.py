@@ -66,7 +66,7 @@ def test_the_test_pod_is_no_pod_of_the_operator() -> None:
     (selector,) = {frozenset(one["spec"]["selector"].items()) for one in of_kind("Service")}
     assert not selector <= pod["metadata"]["labels"].items()
     assert pod["spec"]["containers"][0]["image"] == container()["image"]
-    (policy,) = of_kind("NetworkPolicy", '--set-json=networkPolicy.metricsFrom=[{"podSelector":{}}]')
+    policy, _ = of_kind("NetworkPolicy", '--set-json=networkPolicy.metricsFrom=[{"podSelector":{}}]')
     peers = policy["spec"]["ingress"][0]["from"]
     assert {"app.kubernetes.io/name": "sundog-operator-test"}.items() <= peers[1]["podSelector"]["matchLabels"].items()
 

@@ -63,6 +63,11 @@ PREPARED: dict[str, Part] = {
         command(PYTHON, "-m", "tests.demo.programs"),
         needs=("packages",),
     ),
+    "checkers": Part(
+        "Helm 3, and what looks at manifests",
+        command(PYTHON, "-m", "tests.chart.checkers"),
+        needs=("programs",),
+    ),
     "environment": Part(
         "vLLM for CPUs (6.5 GB)",
         command(PYTHON, "-m", "tests.models", "environment"),
