@@ -47,10 +47,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 async def _wrong(namespaces: Sequence[str], url: str) -> list[str]:
-    return [*(await _of_operator(url) if url else ()), *await _of_cluster(namespaces)]
+    return [*(await of_operator(url) if url else ()), *await _of_cluster(namespaces)]
 
 
-async def _of_operator(url: str) -> list[str]:
+async def of_operator(url: str) -> list[str]:
+    """Ask the operator, and give what is wrong; nothing: it is well."""
     found = []
     timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
     # The operator is next door: a proxy of the environment is for the world outside.

@@ -3,12 +3,14 @@
 import json
 import shutil
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import unused_port
 
 from tests.chart.rendering import CHART, NAMESPACE, ROOT
 from tests.cluster import Cluster, ClusterError, tool
@@ -183,6 +185,25 @@ def test_what_is_left_when_the_namespace_went_first_is_taken_over_and_removed(re
     release.uninstall()
     release.forget_crd()
     assert release.left() == []
+
+
+def test_helm_test_names_what_is_missing_and_is_content_with_what_works(release: Release) -> None:
+    def look(*url: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "sundog_operator.installed", *url],
+            env={"PATH": "/usr/bin:/bin", "KUBECONFIG": str(release.cluster.kubeconfig)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    code, said = look(f"http://127.0.0.1:{unused_port()}")
+    assert code == 1
+    assert "The operator does not answer at http://127.0.0.1" in said
+    assert f"The cluster does not know {CRD}: set crds.enabled" in said
+    release.install()
+    assert look() == (0, "Sundog works: kubectl apply -f an LLMDeployment.\n")
 
 
 def test_the_kustomize_base_installs_and_goes(control_plane: Cluster) -> None:

@@ -13,6 +13,7 @@ from aiohttp.test_utils import unused_port
 
 from sundog_operator.core.names import Manifest
 from sundog_operator.http_server import HTTPServer, is_forwarded
+from sundog_operator.installed import of_operator
 from sundog_operator.kube.store import Store
 from sundog_operator.metrics import Metrics
 from sundog_operator.page import SHOWN, page
@@ -221,3 +222,11 @@ async def test_there_is_no_page_before_the_first_lists_are_read() -> None:
     async with served(unready="the first lists are being read") as session, session.get("/") as answer:
         assert answer.status == 503
         assert "first lists" in await answer.text()
+
+
+async def test_helm_test_passes_on_what_the_operator_says_of_itself() -> None:
+    async with served() as session:
+        assert await of_operator(str(session._base_url)) == []  # noqa: SLF001 where it is served
+    async with served(unready="the first lists are being read") as session:
+        found = await of_operator(str(session._base_url))  # noqa: SLF001 likewise
+    assert found == ["The operator says at /readyz: the first lists are being read"]
