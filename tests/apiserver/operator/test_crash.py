@@ -67,6 +67,7 @@ class Killer:
         self._proxy = proxy
         self._lane = lane
         self._operator: Operator | None = None
+        self._turn = asyncio.Lock()
         self.writes = 0
         self.killed_at: list[str] = []
         self._fatal: Seen | None = None
@@ -77,6 +78,15 @@ class Killer:
         self._operator = self._place.operator(self._proxy, **SETTINGS)
         await self._operator.start()
 
+    async def keep(self) -> None:
+        """Start it again when it ends, as a kubelet would: on a busy machine it may lose a Lease of 2 s."""
+        assert self._operator
+        while True:
+            async with self._turn:
+                if not self._operator.running:
+                    await self.start()
+            await asyncio.sleep(0.2)
+
     def arm(self) -> None:
         """Count from now on."""
         self._proxy.before, self._proxy.after = self._before, self._after
@@ -85,8 +95,6 @@ class Killer:
     async def has_settled(self) -> bool:
         """Whether the operator that lives has looked and found nothing to do, and nothing was written for a while."""
         assert self._operator
-        if not self._operator.running:
-            await self.start()  # on a busy machine it may lose a Lease of 2 s; a kubelet would start it again
         last = max((seen.at for seen in self._proxy.writes), default=0.0)
         unchanged = await self._operator.metric('sundog_passes_total{result="unchanged"}')
         return unchanged >= 1 and time.monotonic() - last > QUIET_SECONDS
@@ -131,9 +139,10 @@ class Killer:
     async def _kill(self, what: str) -> None:
         assert self._operator
         self.killed_at.append(what)
-        self._operator.signal(signal.SIGKILL)
-        await self._operator.ended()
-        await self.start()
+        async with self._turn:
+            self._operator.signal(signal.SIGKILL)
+            await self._operator.ended()
+            await self.start()
 
 
 async def run(cluster: Cluster, folder: Path, life: Life, *, lane: int | None) -> Outcome:
@@ -145,18 +154,22 @@ async def run(cluster: Cluster, folder: Path, life: Life, *, lane: int | None) -
         async with new_place(cluster, namespace, own) as place, place.proxy() as proxy:
             killer = Killer(place, proxy, lane=lane)
             await killer.start()
-            await life.prepare(place)
-            killer.arm()
-            await life.act(place)
+            keeping = asyncio.create_task(killer.keep())
+            try:
+                await life.prepare(place)
+                killer.arm()
+                await life.act(place)
 
-            async def settled() -> bool:
-                return await life.settled(place) and await killer.has_settled()
+                async def settled() -> bool:
+                    return await life.settled(place) and await killer.has_settled()
 
-            await until(
-                settled,
-                lambda: f"{life.name} settles after kills at {killer.killed_at}",
-                seconds=400,
-            )
+                await until(
+                    settled,
+                    lambda: f"{life.name} settles after kills at {killer.killed_at}",
+                    seconds=400,
+                )
+            finally:
+                keeping.cancel()
             return Outcome(
                 objects=await place.api.snapshot(),
                 creates_and_deletes=Counter(
