@@ -1,7 +1,5 @@
 """``make test``: all tests, two stages at a time, while what the dear ones need is built in the background.
 
-A stage that mostly waits runs beside the two.
-
 Each stage is a make target of the same name and can be run alone. The fast stage comes first, by itself: when it fails,
 nothing else is begun. A later stage that fails keeps none of the others from running.
 """
@@ -14,7 +12,7 @@ import time
 from asyncio import Event
 from collections import deque
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
@@ -36,15 +34,13 @@ class Stage:
     needs: tuple[str, ...] = ()
     niceness: int = 10
     """As `nice` has it: what the others leave of the processors is enough."""
-    waits: bool = False
-    """Whether it waits more than it works, and so takes no place."""
 
 
 STAGES = (
     Stage("test-fast", niceness=0),
     # The longest first, as soon as what they need is there, and before all others at the processors.
     Stage("test-e2e", needs=("programs", "model", "images"), niceness=0),
-    Stage("test-patient", needs=("programs", "checkers"), waits=True),
+    Stage("test-patient", needs=("programs", "checkers")),
     Stage("test-apiserver", needs=("programs",)),
     Stage("test-node", needs=("programs", "model", "images")),
     Stage("test-vllm", needs=("environment",)),
@@ -52,7 +48,7 @@ STAGES = (
     Stage("test-local", needs=("packages", "browser", "programs", "checkers")),
 )
 AT_ONCE = 2
-"""Stages that work, side by side: one for each of two processors. With three, Ray's processes keep each other from
+"""Stages side by side: one for each of two processors. With three, Ray's processes keep each other from
 starting."""
 
 
@@ -84,7 +80,7 @@ async def run(stages: Sequence[Stage]) -> list[Outcome]:
         async def one(stage: Stage) -> Outcome:
             if missing := await _missing(stage, made, building):
                 return Outcome(stage.target, f"not run: {missing}")
-            async with nullcontext() if stage.waits else places:
+            async with places:
                 return await _run(stage)
 
         try:

@@ -34,17 +34,10 @@ async def test_nothing_dear_is_begun_when_the_first_stage_failed() -> None:
     assert await words(Stage("bad"), Stage("good")) == ["failed", "not run: bad failed"]
 
 
-@pytest.mark.parametrize(("at_once", "waits"), [(2, False), (1, True)], ids=["two", "one-and-one-that-waits"])
-async def test_stages_after_the_first_run_side_by_side(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    at_once: int,
-    waits: bool,  # noqa: FBT001
-) -> None:
-    monkeypatch.setattr(stages, "AT_ONCE", at_once)
+async def test_two_stages_after_the_first_run_side_by_side(tmp_path: Path) -> None:
     meet = "\n\t@touch $@; for i in $$(seq 600); do test -e {other} && exit 0; sleep 0.1; done; exit 1\n"
     (tmp_path / "Makefile").write_text(f"first: ;\na:{meet.format(other='b')}b:{meet.format(other='a')}")
-    assert await words(Stage("first"), Stage("a", waits=waits), Stage("b")) == ["passed"] * 3
+    assert await words(Stage("first"), Stage("a"), Stage("b")) == ["passed"] * 3
 
 
 async def test_every_line_says_which_stage_it_is_of(capsys: pytest.CaptureFixture[str]) -> None:
