@@ -234,7 +234,8 @@ def _api(router: RouterSettings) -> str:
         retry_after=_SOON,
     )
     refused = _error(503, "suspended", "this model is suspended (spec.suspend of its LLMDeployment)", retry_after="60")
-    all_refused = f"\n    http-request return {refused}\n" if router.suspended else ""
+    # With a condition: what follows an unconditional end is a warning of HAProxy 2.6.
+    all_refused = f"\n    http-request return {refused} if TRUE\n" if router.suspended else ""
     return f"""\
 frontend api
     bind {router.listen_host}:{router.port}
