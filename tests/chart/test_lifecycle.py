@@ -105,6 +105,7 @@ def release(request: pytest.FixtureRequest, control_plane: Cluster, tmp_path: Pa
     program = getattr(request, "param", HELMS[0])
     found = Release(control_plane, tool(program), f"life-{uuid.uuid4().hex[:8]}", tmp_path)
     yield found
+    found.helm("uninstall", RELEASE, "--ignore-not-found")
     found.forget_crd()
     control_plane.kubectl("delete", "namespace", found.namespace, "--ignore-not-found", "--wait=false")
 

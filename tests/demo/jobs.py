@@ -14,6 +14,8 @@ from .errors import DemoError
 POLL_SECONDS = 0.25
 # A command that was interrupted puts away what is half-made; this is how long it may take over it.
 GRACE_SECONDS = 15.0
+# What a shell runs in the background ignores the signal of Ctrl-C, and so would its children.
+HEARS_INTERRUPT = ("env", "--default-signal=INT")
 
 
 async def run(
@@ -39,6 +41,7 @@ async def run(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
+            *HEARS_INTERRUPT,
             *map(str, command),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,

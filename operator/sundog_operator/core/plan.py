@@ -100,7 +100,7 @@ def _revisions(resolved: Resolved, observed: Observed, seen: View) -> list[Write
             writes += _apply(builders.head_service(revision.resolved, revision.hash), observed)
             writes += workloads.objects(revision.resolved, observed, revision, step)
         else:
-            writes += workloads.counted(resolved, revision, step)
+            writes += workloads.counted(resolved, observed, revision, step)
         writes += workloads.serve(observed, revision, step, is_goal=is_goal)
     return writes
 

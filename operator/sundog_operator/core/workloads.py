@@ -34,19 +34,18 @@ def objects(resolved: Resolved, observed: Observed, revision: RevisionView, step
     head = builders.head_deployment(resolved, revision.hash, state_on_claim=state_on_claim)
     writes += _apply_workload(head, revision.head)
     writes += _marks(resolved, revision, step)
-    waits = _is_unmarked(revision, step) or has_untold_victims(resolved, observed)
-    pods = revision.worker_replicas if waits and step.pods < revision.worker_replicas else step.pods
+    pods = _pods(resolved, observed, revision, step)
     worker = builders.worker_deployment(resolved, revision.hash, replicas=pods)
     writes += _apply_workload(worker, revision.worker, why=step.why)
     return writes
 
 
-def counted(resolved: Resolved, revision: RevisionView, step: Step) -> list[Write]:
+def counted(resolved: Resolved, observed: Observed, revision: RevisionView, step: Step) -> list[Write]:
     """The worker count of a revision of which it is not remembered what formed it: all else is left as it is."""
     if revision.worker is None:
         return []
     writes = _marks(resolved, revision, step)
-    pods = revision.worker_replicas if _is_unmarked(revision, step) else step.pods
+    pods = _pods(resolved, observed, revision, step)
     found = revision.worker
     metadata = {key: found["metadata"][key] for key in ("name", "namespace", "labels", "ownerReferences")}
     kept = {key: found["spec"][key] for key in ("strategy", "revisionHistoryLimit", "selector", "template")}
@@ -93,18 +92,27 @@ def _told(before: int, after: int, why: str) -> str:
 def _marks(resolved: Resolved, revision: RevisionView, step: Step) -> list[Write]:
     """Mark the pods that go first, and unmark those that stay."""
     victims = _victims(revision, step)
+    stays = step.pods >= len(revision.pods)
     writes: list[Write] = [
         Apply(_pod_patch(resolved, pod, cost=VICTIM_COST), "Serve has drained it: it goes first")
         for pod in victims
         if not _has_cost(pod)
     ]
-    pods = revision.worker_replicas if _is_unmarked(revision, step) else step.pods
     writes += [
         Apply(_pod_patch(resolved, pod, cost=None), "it is needed after all")
         for pod in revision.pods
-        if _has_cost(pod) and pods >= len(revision.pods)
+        if _has_cost(pod) and stays
     ]
     return writes
+
+
+def _pods(resolved: Resolved, observed: Observed, revision: RevisionView, step: Step) -> int:
+    """How many pods the Deployment is to ask for: it is lowered once its victims are marked and told in the status."""
+    if step.pods < revision.worker_replicas and (
+        _is_unmarked(revision, step) or has_untold_victims(resolved, observed)
+    ):
+        return revision.worker_replicas
+    return step.pods
 
 
 def _victims(revision: RevisionView, step: Step) -> tuple[Manifest, ...]:
@@ -113,7 +121,7 @@ def _victims(revision: RevisionView, step: Step) -> tuple[Manifest, ...]:
 
 
 def _is_unmarked(revision: RevisionView, step: Step) -> bool:
-    """Whether the Deployment must wait: it is lowered once the marks have been seen, and then told in the status."""
+    """Whether the mark of a pod that goes has not been seen yet."""
     return not all(_has_cost(pod) for pod in _victims(revision, step))
 
 

@@ -80,6 +80,7 @@ async def test_refusals_by_the_api_server_itself_are_outlived(
         await whole.start()
         await place.api.create("LLMDeployment", llm_deployment())
         await until(place.is_ready, "qwen3 is ready")
+        await until(lambda: place.quiet(proxy), "no more is written")
         wanted = await place.api.snapshot()
         await place.api.delete("LLMDeployment", "qwen3")
 
@@ -110,10 +111,13 @@ async def test_refusals_by_the_api_server_itself_are_outlived(
         print(f"HTTP {status}: ready {time.monotonic() - began:.1f} s after the faults")
         assert whole.running
 
-        async def is_whole() -> bool:
-            return differences(await place.api.snapshot(), wanted) == []
+        lost: list[str] = []
 
-        await until(is_whole, "no field is lost")
+        async def is_whole() -> bool:
+            lost[:] = differences(await place.api.snapshot(), wanted)
+            return not lost
+
+        await until(is_whole, lambda: f"no field is lost: {lost}")
 
 
 async def test_a_token_that_is_refused_is_not_tried_as_fast_as_possible(place: Place) -> None:
