@@ -80,7 +80,8 @@ class Endpoint:
                     elif piece := _piece(json.loads(data)):
                         yield piece
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Refused(f"the connection was lost: {error or type(error).__name__}", status=0) from error
+            if not ended:  # else all of the answer has come, and only the end of the connection is missing
+                raise Refused(f"the connection was lost: {error or type(error).__name__}", status=0) from error
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise Refused(f"what came is no stream of chat completions: {error}", status=0) from error
         if not ended:

@@ -215,6 +215,7 @@ async def test_without_metrics_the_count_is_held_and_goes_on_by_itself(site: Sit
     await site.until_ready("blind", replicas=1)
 
 
+@pytest.mark.endurance
 async def test_five_times_overload_is_refused_in_time_and_costs_no_answer(site: Site) -> None:
     """A replica gives 80 tokens a second, so two requests of 40; the routers let 8 at it and let 8 more wait."""
     args = {"tokens-per-second": TOKENS_PER_SECOND, "total-tokens-per-second": 80, "max-concurrent": 8}

@@ -37,30 +37,25 @@ async def test_what_kubernetes_lacks_is_told(site: Site) -> None:
 
 
 @pytest.mark.vllm
-async def test_a_model_that_is_none_is_told_in_the_words_of_its_folder(site: Site) -> None:
+async def test_what_vllm_refuses_is_told_in_its_words_and_the_cure_is_taken(site: Site) -> None:
+    """Three folders that hold no model, and an argument that there is not; all at once."""
     models = vllm.offer(site)
     cases = {"empty": "ModelNotFound", "unreadable": "ModelUnreadable", "text": "ModelInvalid"}
     for folder in cases:
         site.apply(folder, **vllm.spec(folder))
+    site.apply("argument", **vllm.spec("tiny", args={"max-model-length": 512}))
     for folder, reason in cases.items():
         message = await site.until_reason(folder, reason)
         print(f"\n{reason}: {message}")
         assert f"/mnt/model/{folder}" in message
-    # The model comes after Serve has given up: it is tried again, and the deployment goes on by itself.
-    for folder in ("unreadable", "text"):
-        site.kubectl("delete", "llmdeployment", folder)
-    shutil.copytree(model("tiny"), models / "empty", dirs_exist_ok=True)
-    await site.until_ready("empty", replicas=1)
-
-
-@pytest.mark.vllm
-async def test_a_wrong_engine_argument_is_told_with_the_one_that_was_meant(site: Site) -> None:
-    vllm.offer(site)
-    site.apply("argument", **vllm.spec("tiny", args={"max-model-length": 512}))
     message = await site.until_reason("argument", "EngineArgumentInvalid")
     assert "max-model-length" in message
-    assert "max-model-len" in message.replace("max-model-length", "")
+    assert "max-model-len" in message.replace("max-model-length", ""), "the one that was meant"
     assert site.condition("argument", "Stalled")["status"] == "True"
-    # A good change goes through.
+    for folder in ("unreadable", "text"):
+        site.kubectl("delete", "llmdeployment", folder)
+    # The model comes after Serve has given up: it is tried again, and the deployment goes on by itself.
+    shutil.copytree(model("tiny"), models / "empty", dirs_exist_ok=True)
     site.apply("argument", **vllm.spec("tiny"))
+    await site.until_ready("empty", replicas=1)
     await site.until_ready("argument", replicas=1)

@@ -20,10 +20,17 @@ def any_end(_text: str, _tokens: int) -> str:
     return ""
 
 
-async def test_vllm_answers_chat_stream_and_completions_and_outlives_its_head(site: Site) -> None:
+async def test_vllm_answers_chat_stream_completions_and_embeddings_and_outlives_its_head(site: Site) -> None:
     """The head pod is away for 20 s and comes back elsewhere: no request fails, the engine keeps its process."""
     vllm.offer(site)
     site.apply("tiny", **vllm.spec("tiny"))
+    site.apply("vectors", **vllm.spec("tiny-embedding"))
+    await site.until_ready("vectors", replicas=1)
+    async with openai.AsyncOpenAI(base_url=site.url("vectors"), api_key="none") as client:
+        answer = await client.embeddings.create(model="vectors", input=["one", "two"], encoding_format="float")
+    assert len(answer.data) == 2
+    assert len(answer.data[0].embedding) > 8
+    site.kubectl("delete", "llmdeployment", "vectors")
     await site.until_ready("tiny", replicas=1)
     url = site.url("tiny")
     async with openai.AsyncOpenAI(base_url=url, api_key="none") as client:
@@ -72,6 +79,7 @@ async def test_vllm_answers_chat_stream_and_completions_and_outlives_its_head(si
     await site.until_reason("tiny", "ScaledToZero")  # the new head is in control
 
 
+@pytest.mark.endurance
 async def test_an_autoscaler_adds_a_second_engine_and_takes_it_away_and_nothing_fails(site: Site) -> None:
     vllm.offer(site)
     # Longer than the second engine starts: on a busy machine a look may find few requests under way.
@@ -94,16 +102,6 @@ async def test_an_autoscaler_adds_a_second_engine_and_takes_it_away_and_nothing_
     await site.until_ready("elastic", replicas=1)
     print(f"\nvLLM 1→2→1: {client.outcome}")
     assert not client.outcome.faults
-
-
-async def test_an_embedding_model_answers_embeddings(site: Site) -> None:
-    vllm.offer(site)
-    site.apply("vectors", **vllm.spec("tiny-embedding"))
-    await site.until_ready("vectors", replicas=1)
-    async with openai.AsyncOpenAI(base_url=site.url("vectors"), api_key="none") as client:
-        answer = await client.embeddings.create(model="vectors", input=["one", "two"], encoding_format="float")
-    assert len(answer.data) == 2
-    assert len(answer.data[0].embedding) > 8
 
 
 def _engine_processes(site: Site, pod: str) -> list[str]:

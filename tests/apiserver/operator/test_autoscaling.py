@@ -104,8 +104,11 @@ async def test_the_last_replica_goes_and_comes_with_the_requests(place: Place) -
         async def is_at_zero() -> bool:
             return await place.api.ready_reason("qwen3") == ("True", "ScaledToZero")
 
+        async def are_held() -> bool:  # once the last pod has ended, which answered until then
+            return (await told(place, "Available"))[:2] == ("True", "RequestsHeld")
+
         await until(is_at_zero, "no request came for a while")
-        assert (await told(place, "Available"))[:2] == ("True", "RequestsHeld")
+        await until(are_held, "requests are held")
         last = (await decisions(place))[-1]
         assert (last["from"], last["to"], last["who"]) == (1, 0, "Sundog")
         place.loads.router = router_load(ongoing=1, held=1)

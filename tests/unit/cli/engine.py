@@ -24,6 +24,8 @@ def token(text: str) -> bytes:
 USAGE = event(choices=[], usage={"completion_tokens": 4})
 DONE = b"data: [DONE]\n\n"
 WHOLE = (token("one "), token("two"), USAGE, DONE)
+CUT = b""
+"""The connection is lost instead."""
 
 
 @asynccontextmanager
@@ -39,6 +41,10 @@ async def engine(
         response = web.StreamResponse(status=status, headers={"Retry-After": "7"} if status == 429 else {})
         await response.prepare(request)
         for part in parts:
+            if part is CUT:
+                assert request.transport
+                request.transport.close()
+                break
             await response.write(part)
         return response
 

@@ -11,7 +11,7 @@ import pytest
 from sundog_cli.bench import Load, arrivals, command, for_a_tool, send
 from sundog_cli.endpoint import DIRECTLY, THROUGH_API_SERVER, Endpoint, Piece, Refused
 from sundog_cli.figures import Answered, figures, percentile, plot
-from tests.unit.cli.engine import WHOLE, engine, event, token
+from tests.unit.cli.engine import CUT, WHOLE, engine, event, token
 
 LOAD = Load(per_second=200, requests=20, prompt_tokens=3, output_tokens=4)
 
@@ -26,12 +26,18 @@ async def test_an_answer_comes_in_its_pieces_with_the_count_of_its_tokens() -> N
     assert [(piece.text, piece.tokens) for piece in pieces] == [("one ", None), ("two", None), ("", 4)]
 
 
+async def test_an_answer_that_has_come_is_whole_although_its_connection_is_lost_then() -> None:
+    async with engine(*WHOLE, CUT) as endpoint:
+        assert len(await _pieces(endpoint)) == 3
+
+
 STATUS = {"kind": "Status", "message": 'services "qwen3:8000" is forbidden'}
 REFUSALS = {
     "a full queue": ((json.dumps({"error": {"message": "busy"}}).encode(),), 429, "HTTP 429: busy (try again in 7 s)"),
     "words that are no JSON": ((b"<html>no</html>",), 502, "HTTP 502: <html>no</html>"),
     "the API server's own no": ((json.dumps(STATUS).encode(),), 403, "You may not do this: services"),
     "an error in the stream": ((event(error={"message": "engine died"}),), 200, "engine died"),
+    "a lost connection": ((token("one"), CUT), 200, "the connection was lost"),
     "an end before the end": ((token("one"),), 200, "ended early"),
     "no stream at all": ((b"data: hello\n\n",), 200, "no stream of chat completions"),
 }
