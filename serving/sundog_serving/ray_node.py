@@ -1,4 +1,7 @@
-"""``ray start`` for Sundog's nodes, in two things other than Ray's own; Ray is pinned exactly, and tests look at both.
+"""``ray start`` for Sundog's nodes, in three things other than Ray's own; Ray is pinned exactly, tests look at each.
+
+It loads no command but its own. Ray's command line brings those for jobs, states and Serve with it: more than half of
+what is loaded before a node can begin, and a request that waits at zero waits for that, too.
 
 A head runs nothing that Sundog does not use. Ray starts by default a Ray Client server (port 10001: code from outside),
 the job API, and dashboard modules for jobs, data, training, events and state, each a process of its own. Sundog needs
@@ -20,11 +23,11 @@ import threading
 import time
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPResponse
+from types import ModuleType
 from typing import Any, Final
 
 from ray._private import ray_constants, services
 from ray._private.node import Node
-from ray.scripts import scripts
 
 from sundog_serving.contract import (
     HEALTH_ROUTE,
@@ -34,6 +37,8 @@ from sundog_serving.contract import (
     REPLICA_TOKEN_VARIABLE,
 )
 
+COMMANDS: Final = ("ray.dashboard.modules.job.cli", "ray.serve.scripts", "ray.util.state.state_cli")
+"""Left out; Ray takes them for ones whose packages are not installed."""
 MODULES: Final = ("ServeHead",)
 IDLE_SECONDS: Final = 10.0
 """Without a request for so long: the routers have taken the replica out since."""
@@ -42,14 +47,17 @@ _ANSWER_SECONDS: Final = 5.0
 
 def main() -> None:
     """Run Ray's command line."""
+    sys.modules.update(dict.fromkeys(COMMANDS))  # type: ignore[arg-type]  # None: an import of it fails
+    from ray.scripts import scripts  # noqa: PLC0415  only now
+
     if "--head" in sys.argv:
-        _leave_out_what_is_not_used()
+        _leave_out_what_is_not_used(scripts)
     else:
         _drain_for_requests_only()
     scripts.main()  # type: ignore[no-untyped-call]
 
 
-def _leave_out_what_is_not_used() -> None:
+def _leave_out_what_is_not_used(scripts: ModuleType) -> None:
     start_process = services.start_ray_process
 
     def start_less(command: list[str], process_type: str, *args: Any, **kwargs: Any) -> Any:

@@ -56,7 +56,7 @@ def upgrade(kubernetes: Kubernetes, wanted: Images) -> list[str | Path]:
         "--create-namespace",
         "--wait",
         "--timeout=3m",
-        *_values(wanted),
+        *values(wanted),
     ]
 
 
@@ -65,7 +65,7 @@ def uninstall(kubernetes: Kubernetes) -> list[str | Path]:
     return [kubernetes.helm, "uninstall", RELEASE, f"--namespace={RELEASE_NAMESPACE}", "--ignore-not-found", "--wait"]
 
 
-def _values(wanted: Images) -> Iterator[str]:
+def values(wanted: Images) -> Iterator[str]:
     for part, image in wanted.names.items():
         if image:
             name, _, digest = image.partition("@")

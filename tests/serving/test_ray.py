@@ -5,6 +5,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -219,6 +221,22 @@ async def test_the_head_runs_nothing_that_sundog_does_not_use(cluster: RayCluste
     for route in ("/api/jobs/", "/api/actors", "/nodes?view=summary", "/api/v0/tasks"):
         async with cluster.client.get(f"{cluster.dashboard}{route}", headers=ray) as response:
             assert response.status == 404, route
+
+
+async def test_a_node_loads_no_command_but_its_own() -> None:
+    script = (
+        "import sys\n"
+        "from sundog_serving import ray_node\n"
+        "sys.argv[1:] = ['start', '--help']\n"
+        "try:\n"
+        "    ray_node.main()\n"
+        "finally:\n"
+        "    print(sorted({'ray.scripts.scripts', 'ray.serve', 'ray.util.state'} & set(sys.modules)))\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
+    assert "--address" in done.stdout
+    assert done.stdout.splitlines()[-1] == "['ray.scripts.scripts']"
 
 
 async def test_a_worker_that_is_told_to_end_waits_for_its_requests_and_not_for_its_head() -> None:
