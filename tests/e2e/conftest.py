@@ -62,4 +62,6 @@ def site(installed: Cluster) -> Iterator[Site]:
         yield found
     finally:
         found.report()
+        # First these: a namespace looks at what is left in it again only after half of its pods' grace time.
+        found.kubectl("delete", "llmdeployments", "--all", "--wait=false")
         installed.kubectl("delete", "namespace", name, "--wait=false")
