@@ -188,10 +188,12 @@ lock: | $(UV)  ## resolve the locked requirements anew (keeps versions that stil
 generate: environment  ## write what is generated: the CRD, its copy in the chart, references, the kustomize base
 	@$(PYTHON) -m sundog_operator.api.generate
 	@$(PYTHON) -m sundog_cli.reference --write docs/reference/cli.md
+	@$(PYTHON) -m sundog_operator.metrics_reference --write docs/reference/metrics.md
 	@$(PYTHON) -m tests.chart.generated
 
 .PHONY: verify
 verify: environment  ## check that what is generated is up to date
 	@$(PYTHON) -m sundog_operator.api.generate --check
 	@$(PYTHON) -m sundog_cli.reference --check docs/reference/cli.md
+	@$(PYTHON) -m sundog_operator.metrics_reference --check docs/reference/metrics.md
 	@$(PYTHON) -m tests.chart.generated --check
