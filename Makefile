@@ -96,6 +96,11 @@ faults: environment  ## break things under load, and tell what was lost: half an
 
 # ---- work on it ----
 
+.PHONY: docs
+docs: environment  ## the documentation as a site, with every link checked
+	@.ci/timed $@ $(PYTHON) -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
+	@echo "open build/docs/index.html"
+
 .PHONY: lint
 lint: environment  ## format, lint, layers and generated files
 	@.venv/bin/ruff check --quiet .
@@ -118,7 +123,7 @@ format: environment  ## format, and mend what the linter can mend
 
 .PHONY: clean
 clean:  ## delete what is made in this folder (the cache, $(CACHE), is left alone)
-	@rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- what it needs ----
@@ -178,7 +183,7 @@ cluster-down: environment  ## take that cluster away
 
 .PHONY: lock
 lock: | $(UV)  ## resolve the locked requirements anew (keeps versions that still fit)
-	@$(UV) pip compile --quiet --no-header --universal --generate-hashes --extra operator --extra cli --extra serving --group dev pyproject.toml -o requirements.lock
+	@$(UV) pip compile --quiet --no-header --universal --generate-hashes --extra operator --extra cli --extra serving --group dev --group docs pyproject.toml -o requirements.lock
 	@$(UV) pip compile --quiet --no-header --universal --generate-hashes --extra operator pyproject.toml -o operator/requirements.lock
 	@$(UV) pip compile --quiet --no-header --universal --generate-hashes --extra serving pyproject.toml -o serving/requirements.lock
 
@@ -188,10 +193,12 @@ lock: | $(UV)  ## resolve the locked requirements anew (keeps versions that stil
 generate: environment  ## write what is generated: the CRD, its copy in the chart, references, the kustomize base
 	@$(PYTHON) -m sundog_operator.api.generate
 	@$(PYTHON) -m sundog_cli.reference --write docs/reference/cli.md
+	@$(PYTHON) -m sundog_operator.metrics_reference --write docs/reference/metrics.md
 	@$(PYTHON) -m tests.chart.generated
 
 .PHONY: verify
 verify: environment  ## check that what is generated is up to date
 	@$(PYTHON) -m sundog_operator.api.generate --check
 	@$(PYTHON) -m sundog_cli.reference --check docs/reference/cli.md
+	@$(PYTHON) -m sundog_operator.metrics_reference --check docs/reference/metrics.md
 	@$(PYTHON) -m tests.chart.generated --check

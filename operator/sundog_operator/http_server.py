@@ -19,7 +19,7 @@ from sundog_operator.page import HEADERS, page
 Finding = Callable[[], str | None]
 """Says what is wrong; None: nothing."""
 
-_HELP: Final = {
+HELP: Final = {
     Metric.ONGOING_REQUESTS: "Requests without their whole answer, those that wait included.",
     Metric.WAITING_REQUESTS: "Requests that no replica has taken yet.",
     Metric.KV_CACHE_UTILIZATION: "Share of the KV cache in use, from 0 to 1, on average over the replicas.",
@@ -158,7 +158,7 @@ def _loads_text(loads: Mapping[ResourceKey, Load]) -> bytes:
     """Give the loads of LLMDeployments in Prometheus' text format; what is unmeasured is left out, as it wants it."""
     registry = CollectorRegistry()
     for metric in Metric:
-        gauge = Gauge(f"sundog_llmdeployment_{metric}", _HELP[metric], ["namespace", "name"], registry=registry)
+        gauge = Gauge(f"sundog_llmdeployment_{metric}", HELP[metric], ["namespace", "name"], registry=registry)
         for (namespace, name), load in loads.items():
             with suppress(Unmeasured):
                 gauge.labels(namespace, name).set(load.value(metric))

@@ -57,6 +57,35 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_anchors_are_headings(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#:\s]*)#([^)\s]*)\)", document.read_text())
+    lost = [
+        f"{path}#{anchor}"
+        for path, anchor in links
+        if (target := document.parent / path if path else document).suffix == ".md" and anchor not in anchors(target)
+    ]
+    assert lost == []
+
+
+def anchors(document: Path) -> set[str]:
+    """As GitHub makes them from headings."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_site_leads_to_every_page() -> None:
+    """The navigation is made of the lists on these pages."""
+    docs = ROOT / "docs"
+    lists = [docs / "index.md", docs / "migration/README.md", docs / "runbooks/README.md"]
+    named = {
+        (page.parent / link).resolve()
+        for page in lists
+        for link in re.findall(r"^[-|] .*?\]\(([\w/-]+\.md)\)", page.read_text(), re.MULTILINE)
+    }
+    assert set(docs.glob("**/*.md")) - named == {docs / "index.md"}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_make_targets_exist(document: Path) -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"`(?:[A-Z_0-9]+=\S* )*make ([a-z0-9-]+)", document.read_text()))
