@@ -59,7 +59,7 @@ RESERVED: Final = {
         ("ssl-keyfile", "ssl-certfile", "ssl-ca-certs", "ssl-cert-reqs", "ssl-ciphers", "enable-ssl-refresh"),
         "TLS ends at the router",
     ),
-    "api-key": "say it in spec.auth",
+    "api-key": "a key is the business of a gateway before the Service",
     "middleware": "it would be code from outside",
 }
 

@@ -361,7 +361,7 @@ def truncate(folder: Path) -> None:
             broken(lambda _: None),
             {"api-key": "secret"},
             "EngineArgumentInvalid",
-            "spec.engine.args.api-key is set by Sundog: say it in spec.auth",
+            "spec.engine.args.api-key is set by Sundog: a key is the business of a gateway before the Service",
             id="reserved-argument",
         ),
         pytest.param(
