@@ -52,8 +52,9 @@ async def test_every_command_of_the_tutorial_works_and_they_are_as_few_as_it_say
     done = await _bash(site, script, tmp_path, (found.kubectl, found.helm))
     print(done)
     assert done.count("tok0 tok1 tok2") == 2, "both first answers"
-    assert "max-concurrency" in done
-    assert "max-concurrent" in done.replace("max-concurrency", "")
+    explained = done.partition("\n+ kubectl sundog explain mine\n")[2].partition("\n+ ")[0]
+    assert "max-concurrency" in explained
+    assert "max-concurrent" in explained.replace("max-concurrency", "")
     await site.until("nothing left", lambda: not site.list("llmdeployments,deployments,pods,persistentvolumeclaims"))
 
 
