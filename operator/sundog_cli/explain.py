@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from sundog_cli.phases import duration, seconds_of
-from sundog_cli.report import Report, Revision, report
+from sundog_cli.report import KEPT, TAKEN_BACK, Report, Revision, report
 from sundog_cli.snapshot import Snapshot, last_seen
 from sundog_operator.api.types import LLMDeploymentSpec
 from sundog_operator.core.autoscaling import Autoscaler, autoscaler
@@ -141,12 +141,16 @@ def _revision(snapshot: Snapshot, told: Report, *, now: float) -> Iterator[str]:
 
 
 def _why(revision: Revision, *, alone: bool) -> str:
+    if revision.state == TAKEN_BACK:
+        return "could not serve and was taken back; it is not tried again until the spec changes."
+    if revision.state == KEPT:
+        return "has no pods; it is kept for spec.rollout.revision."
     if revision.current and (alone or revision.in_charge):
         return "is what the spec asks for."
     if revision.current:
         return "is what the spec asks for, and takes over when all of it is ready; until then the one before serves."
     if revision.in_charge:
-        return "is of an earlier spec, and serves until the current one is whole."
+        return "is of an earlier spec, and serves until another is whole."
     return "is of an earlier spec; it takes no new request and goes when its last stream has ended."
 
 

@@ -159,7 +159,9 @@ def revision_in_charge(snapshot: Snapshot) -> str:
     return ""
 
 
-_NOT_LIVE: Final = {"Withdrawn": "taken back", "Kept": "kept for spec.rollout.revision"}
+TAKEN_BACK: Final = "taken back"
+KEPT: Final = "kept for spec.rollout.revision"
+_NOT_LIVE: Final = {"Withdrawn": TAKEN_BACK, "Kept": KEPT}
 """What the operator says of a revision that has no part in serving."""
 
 

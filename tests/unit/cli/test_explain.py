@@ -61,7 +61,21 @@ def test_why_this_revision_says_what_it_is_made_of_and_which_one_serves() -> Non
     world.step()
     told = explain(snapshot(world), now=NOW).revision
     assert any("takes over when all of it is ready" in sentence for sentence in told)
-    assert any("of an earlier spec, and serves until the current one is whole" in sentence for sentence in told)
+    assert any("of an earlier spec, and serves until another is whole" in sentence for sentence in told)
+
+
+def test_why_this_revision_says_that_one_was_taken_back() -> None:
+    world = ready()
+    world.edit(engine={"args": {"max-model-len": 1}})
+    world.broken.add(broken := world.resolved.revision)
+    world.round()
+    world.round()
+    world.serves[broken].message = "EngineStartError: EngineArgumentInvalid: max-model-len must be 8 or more"
+    for _ in range(20):
+        world.round()
+    told = explain(snapshot(world), now=NOW).revision
+    (line,) = [sentence for sentence in told if broken in sentence]
+    assert line.endswith("could not serve and was taken back; it is not tried again until the spec changes.")
 
 
 def test_why_not_ready_names_cause_cure_pods_and_warnings() -> None:
