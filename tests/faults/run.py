@@ -25,6 +25,8 @@ REQUESTS_PER_SECOND = 5.0
 SHORT_TOKENS = 3
 VLLM_REPLICAS = 2
 VLLM_STREAMS = 8
+PATIENCE_SECONDS = 600
+"""Longer than it takes to tell a wedged engine from a slow one: two minutes on a CPU, twenty seconds on a GPU."""
 SETTLE_SECONDS = 5.0
 """Under load before the fault and after it is over, so that streams of all ages meet it."""
 
@@ -33,7 +35,7 @@ def spec(fault: Fault) -> dict[str, Any]:
     """What is applied."""
     whole: dict[str, Any] = {"replicas": REPLICAS, "rollout": {"progressDeadlineSeconds": 600}}
     if fault.vllm:
-        whole = {**vllm.spec("tiny"), "replicas": VLLM_REPLICAS}
+        whole = {**vllm.spec("tiny", requestTimeoutSeconds=PATIENCE_SECONDS), "replicas": VLLM_REPLICAS}
     else:
         whole["engine"] = {"name": "fake", "args": {"tokens-per-second": TOKENS_PER_SECOND}}
     if "ray" in fault.spec:
