@@ -251,7 +251,7 @@ class Controller:
         revisions = sorted(heads_to_ask(resolved, observed))
         answers = await asyncio.gather(*(self._heads.state(_head(resolved, revision)) for revision in revisions))
         asked: dict[str, ServeState | HeadUnreachable] = dict(zip(revisions, answers, strict=True))
-        routers = await self._meter.routers(observed.pods) if asks_routers(resolved) else None
+        routers = await self._meter.routers(observed.pods) if asks_routers(resolved, observed) else None
         adapters = await self._ask_for_adapters(resolved, observed)
         return dataclasses.replace(observed, heads=asked, routers=routers, adapters=adapters)
 

@@ -26,9 +26,10 @@ from sundog_operator.core.resolve import Resolved
 from sundog_operator.core.view import RevisionView, View, is_part, view
 from sundog_operator.core.writes import Apply, Create, Delete, Plan, Scale, ScaleServe, Write
 from sundog_operator.core.zero import (
-    HOLDING_LOOK_AGAIN_SECONDS,
     LEAST_LOOK_AGAIN_SECONDS,
+    ROUTERS_LOOK_AGAIN_SECONDS,
     not_holding,
+    not_passing,
     replicas_for_demand,
     seconds_to_zero,
 )
@@ -234,8 +235,9 @@ def _look_again(resolved: Resolved, observed: Observed, seen: View) -> float | N
         waits.append(LOADING_LOOK_AGAIN_SECONDS)
     if (seconds := seconds_to_look_again(resolved, observed)) is not None:
         waits.append(seconds)
-    if seen.desired == 0 and not resolved.spec.suspend and observed.routers and not_holding(observed):
-        waits.append(HOLDING_LOOK_AGAIN_SECONDS)
+    refusal = not_passing(observed) if seen.desired else not_holding(observed)
+    if observed.routers and refusal:
+        waits.append(ROUTERS_LOOK_AGAIN_SECONDS)
     if (left := seconds_to_zero(resolved, observed, seen)) is not None:
         waits.append(max(left, LEAST_LOOK_AGAIN_SECONDS))
     return min(waits, default=None)

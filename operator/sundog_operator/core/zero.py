@@ -10,16 +10,19 @@ from sundog_operator.core.autoscaling import autoscaler
 from sundog_operator.core.names import Manifest
 from sundog_operator.core.observed import Observed, RouterLoad
 from sundog_operator.core.resolve import Resolved
-from sundog_operator.core.view import View, ready_since
+from sundog_operator.core.view import View, condition, ready_since
 
-HOLDING_LOOK_AGAIN_SECONDS = 1.0
-"""Until the routers see the head: no watch tells when they do."""
+ROUTERS_LOOK_AGAIN_SECONDS = 1.0
+"""Until the routers see the head, or a replica: no watch tells when they do."""
 LEAST_LOOK_AGAIN_SECONDS = 1.0
 
 
-def asks_routers(resolved: Resolved) -> bool:
-    """Whether a pass needs to know what the routers say."""
-    return not resolved.spec.suspend and (resolved.spec.replicas == 0 or _idle_seconds(resolved) is not None)
+def asks_routers(resolved: Resolved, observed: Observed) -> bool:
+    """Whether a pass needs to know what the routers say: not while replicas serve and the last one is to stay."""
+    if resolved.spec.suspend:
+        return False
+    is_told_ready = condition(observed.resource, "Ready").get("status") == "True"
+    return resolved.spec.replicas == 0 or _idle_seconds(resolved) is not None or not is_told_ready
 
 
 def wakes(resource: Manifest) -> bool:
@@ -44,6 +47,17 @@ def not_holding(observed: Observed) -> str | None:
             return said
         if not said.servers:
             return f"router {name} does not reach the head yet"
+    return None
+
+
+def not_passing(observed: Observed) -> str | None:
+    """Say why a request that came now would be refused although a replica is up; None: nothing tells that it would.
+
+    A router finds a replica some seconds after the kubelet has. One that can't be asked is taken at its readiness.
+    """
+    for name, said in sorted((observed.routers or {}).items()):
+        if isinstance(said, RouterLoad) and not said.servers:
+            return f"router {name} does not reach a replica yet"
     return None
 
 

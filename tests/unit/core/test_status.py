@@ -207,16 +207,36 @@ def test_a_head_that_is_away_does_not_make_a_serving_deployment_unready() -> Non
     assert world.ready() == ("True", "AllReplicasReady")
 
 
+def test_replicas_are_ready_only_when_every_router_reaches_one() -> None:
+    world = World(resource(replicas=2))
+    world.router_says = dataclasses.replace(IDLE, servers=0)
+    world.converge()
+    assert world.ready() == ("False", "RouterStarting")
+    assert _message(world, "Ready") == "requests would be refused yet: router router-1 does not reach a replica yet"
+    assert world.step().look_again_seconds == 1.0, "no watch tells when it does"
+    world.router_says = IDLE
+    world.step()
+    assert world.ready() == ("True", "AllReplicasReady")
+    assert world.step().look_again_seconds is None
+
+
+def test_a_router_that_cannot_be_asked_is_taken_at_its_readiness() -> None:
+    world = World(resource(replicas=2))
+    world.router_says = "router router-1 did not say its load within 3 s"
+    world.converge()
+    assert world.ready() == ("True", "AllReplicasReady")
+
+
 def test_zero_replicas_are_ready_only_when_every_router_would_hold_a_request() -> None:
     world = World(resource(replicas=0))
     world.router_says = dataclasses.replace(IDLE, servers=0)
     world.converge()
     assert world.conditions() == {"Available": "False", "Ready": "False", "Reconciling": "True", "Scheduled": "True"}
-    assert _message(world, "Ready") == "requests would not be held yet: router router-1 does not reach the head yet"
+    assert _message(world, "Ready") == "requests would be refused yet: router router-1 does not reach the head yet"
     assert world.step().look_again_seconds == 1.0, "no watch tells when it does"
     world.router_says = "router router-1 did not say its load within 3 s"
     world.step()
-    assert _message(world, "Ready") == f"requests would not be held yet: {world.router_says}"
+    assert _message(world, "Ready") == f"requests would be refused yet: {world.router_says}"
     world.router_says = IDLE
     world.step()
     assert world.conditions() == {"Available": "True", "Ready": "True", "Scheduled": "True"}

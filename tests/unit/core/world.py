@@ -99,7 +99,7 @@ class World:
         )
         asked = heads_to_ask(self.resolved, seen)
         heads = {revision: self._ask(revision) for revision in asked}
-        seen = replace(seen, heads=heads, routers=self._ask_routers() if asks_routers(self.resolved) else None)
+        seen = replace(seen, heads=heads, routers=self._ask_routers() if asks_routers(self.resolved, seen) else None)
         replicas = replicas_to_ask(self.resolved, seen, {})
         return replace(seen, adapters={pod["metadata"]["name"]: self._ask_for_adapters(pod) for pod in replicas})
 
