@@ -28,6 +28,6 @@ async def test_from_nothing_to_an_answer_in_two_commands(site: Site, monkeypatch
         done = await sundog(*BENCH)
         print(f"\n{done.err.strip()} {done.out}")
         assert (done.json["requests"], done.json["whole"], done.json["faults"]) == (20, 20, {})
-        assert done.json["inter_token"]["p50"] > 0
+        assert done.json["inter_token"]["p50"] < 0.1
     done.says("through the API server")
     assert (await sundog("chat", "first", "hi", "--max-tokens=2")).out == "tok0 tok1\n"

@@ -98,6 +98,7 @@ async def test_a_change_and_a_broken_change_lose_nothing_and_read_as_a_story(sit
     site.apply("rolled", engine=fake(), **rollout)
     await site.until_ready("rolled", replicas=2)
     url = site.url("rolled")
+    before = {pod["metadata"]["uid"] for pod in site.pods("rolled", "worker")}
     async with (
         site.watch("rolled") as told,
         sampled(site, "rolled") as counts,
@@ -108,6 +109,9 @@ async def test_a_change_and_a_broken_change_lose_nothing_and_read_as_a_story(sit
         await site.until_ready("rolled", replicas=2)
         changed = len(told)
         good = {pod["metadata"]["uid"] for pod in site.pods("rolled", "worker")}
+        assert not before & good
+        revisions = site.get("llmdeployment", "rolled")["status"]["revisions"]
+        assert [each["state"] for each in revisions] == ["Serving", "Kept"]  # of the old one its name is left
         site.apply("rolled", engine=fake(**{"max-concurrency": 100}), **rollout)
         message = await site.until_reason("rolled", "RolledBack")
         await site.until("no pod of the broken revision", lambda: len(site.pods("rolled", "worker")) == 2)

@@ -15,10 +15,17 @@ OWNED_KINDS = (
 )
 
 
-async def test_apply_then_every_route_answers_then_zero_holds_requests_then_delete_leaves_nothing(site: Site) -> None:
-    site.apply("first", requestTimeoutSeconds=3600)
-    site.kubectl("wait", "--for=condition=Ready", "llmdeployment/first", "--timeout=420s")
+async def test_zero_holds_requests_then_every_route_answers_then_delete_leaves_nothing(site: Site) -> None:
+    site.apply("first", replicas=0, requestTimeoutSeconds=3600)
+    await site.until_reason("first", "ScaledToZero")
     url = site.url("first")
+    body = {"model": "first", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+    held = [asyncio.create_task(asyncio.to_thread(post, f"{url}/chat/completions", body)) for _ in range(5)]
+    site.kubectl("scale", "llmdeployment/first", "--replicas=1")
+    answers = await asyncio.gather(*held)
+    assert [answer["choices"][0]["message"]["content"] for answer in answers] == ["tok0"] * 5
+
+    site.kubectl("wait", "--for=condition=Ready", "llmdeployment/first", "--timeout=420s")
     async with openai.AsyncOpenAI(base_url=url, api_key="none") as client:
         assert [model.id async for model in client.models.list()] == ["first"]
         chat = await client.chat.completions.create(
@@ -32,14 +39,6 @@ async def test_apply_then_every_route_answers_then_zero_holds_requests_then_dele
         text = await client.completions.create(model="first", prompt="hi", max_tokens=2)
         assert text.choices[0].text.split() == ["tok0", "tok1"]
     assert site.get("llmdeployment", "first")["status"]["url"].endswith("/v1")
-
-    site.kubectl("scale", "llmdeployment/first", "--replicas=0")
-    await site.until_reason("first", "ScaledToZero")
-    body = {"model": "first", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
-    held = [asyncio.create_task(asyncio.to_thread(post, f"{url}/chat/completions", body)) for _ in range(5)]
-    site.kubectl("scale", "llmdeployment/first", "--replicas=1")
-    answers = await asyncio.gather(*held)
-    assert [answer["choices"][0]["message"]["content"] for answer in answers] == ["tok0"] * 5
 
     # A drain may take an hour; what is idle is gone at once.
     site.kubectl("delete", "llmdeployment", "first", "--wait=true")

@@ -28,8 +28,7 @@ from sundog_operator.core.writes import Apply, Create, Delete, Plan, Scale, Scal
 from sundog_operator.core.zero import (
     LEAST_LOOK_AGAIN_SECONDS,
     ROUTERS_LOOK_AGAIN_SECONDS,
-    not_holding,
-    not_passing,
+    refusal,
     replicas_for_demand,
     seconds_to_zero,
 )
@@ -235,8 +234,7 @@ def _look_again(resolved: Resolved, observed: Observed, seen: View) -> float | N
         waits.append(LOADING_LOOK_AGAIN_SECONDS)
     if (seconds := seconds_to_look_again(resolved, observed)) is not None:
         waits.append(seconds)
-    refusal = not_passing(observed) if seen.desired else not_holding(observed)
-    if observed.routers and refusal:
+    if observed.routers and refusal(observed, desired=seen.desired):
         waits.append(ROUTERS_LOOK_AGAIN_SECONDS)
     if (left := seconds_to_zero(resolved, observed, seen)) is not None:
         waits.append(max(left, LEAST_LOOK_AGAIN_SECONDS))

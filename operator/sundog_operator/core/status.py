@@ -19,7 +19,7 @@ from sundog_operator.core.observed import HeadUnreachable, Observed
 from sundog_operator.core.problems import Problem, pod_problem
 from sundog_operator.core.resolve import Resolved
 from sundog_operator.core.view import RevisionView, View, condition, refuses, view, was_up
-from sundog_operator.core.zero import not_holding, not_passing
+from sundog_operator.core.zero import not_holding, refusal
 
 MAX_MESSAGE = 1024
 
@@ -122,7 +122,7 @@ def _is_whole(resolved: Resolved, observed: Observed, seen: View) -> bool:
         and goal.worker_replicas == len(goal.pods) == target
         and goal.is_complete(target)
         and _ready_routers(seen) >= resolved.spec.router.replicas
-        and (resolved.spec.suspend or _refusal(observed, seen) is None)
+        and (resolved.spec.suspend or refusal(observed, desired=seen.desired) is None)
     )
 
 
@@ -130,7 +130,7 @@ def _progress(resolved: Resolved, observed: Observed, seen: View) -> tuple[str, 
     """What is being waited for, when nothing is wrong: the first step that is not done."""
     goal, target, routers = seen.goal, seen.desired, resolved.spec.router.replicas
     surplus = max(goal.worker_replicas, len(goal.pods)) - target
-    refusal = None if resolved.spec.suspend else _refusal(observed, seen)
+    refused = None if resolved.spec.suspend else refusal(observed, desired=seen.desired)
     unreachable = goal.serve if isinstance(goal.serve, HeadUnreachable) else None
     steps = (
         (resolved.spec.suspend and target > 0, "Suspending", "the routers are being told to refuse requests"),
@@ -162,15 +162,10 @@ def _progress(resolved: Resolved, observed: Observed, seen: View) -> tuple[str, 
             "RouterStarting",
             f"{_ready_routers(seen)} of {routers} routers are ready",
         ),
-        (refusal is not None, "RouterStarting", f"requests would be refused yet: {refusal}"),
+        (refused is not None, "RouterStarting", f"requests would be refused yet: {refused}"),
         (True, "Reconciling", "objects are being brought up to date"),
     )
     return next((reason, message) for holds, reason, message in steps if holds)
-
-
-def _refusal(observed: Observed, seen: View) -> str | None:
-    """Say why the routers would refuse a request that came now."""
-    return not_passing(observed) if seen.desired else not_holding(observed)
 
 
 def _still_starting(resolved: Resolved, seen: View) -> str:

@@ -50,7 +50,12 @@ def not_holding(observed: Observed) -> str | None:
     return None
 
 
-def not_passing(observed: Observed) -> str | None:
+def refusal(observed: Observed, *, desired: int) -> str | None:
+    """Say why the routers would refuse a request that came now, with so many replicas asked for; None: nothing does."""
+    return _not_passing(observed) if desired else not_holding(observed)
+
+
+def _not_passing(observed: Observed) -> str | None:
     """Say why a request that came now would be refused although a replica is up; None: nothing tells that it would.
 
     A router finds a replica some seconds after the kubelet has. One that can't be asked is taken at its readiness.
