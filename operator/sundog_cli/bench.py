@@ -135,10 +135,12 @@ async def for_a_tool(endpoint: Endpoint) -> AsyncIterator[str]:
         if not request.path.startswith("/v1/") or ".." in request.path.split("/"):
             raise web.HTTPNotFound
         headers = {key: value for key, value in request.headers.items() if key.lower() not in _HOP_BY_HOP}
+        body = await request.read()
         async with endpoint.session.request(
             request.method,
             endpoint.url.removesuffix("/v1") + request.path_qs,
-            data=await request.read(),
+            data=body,
+            chunked=endpoint.in_chunks if body else None,
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=None),
             allow_redirects=False,

@@ -2,6 +2,11 @@
 
 The API server passes a request on to a Service for whoever may `create` on `services/proxy`; a stream comes through it
 as it is written, in pieces of up to 200 ms.
+
+It cuts an answer that comes quicker than its own Go transport looks for the end of the question's body: with a
+Content-Length the transport looks once more after it has sent all of it, and its server closes that body as soon as an
+answer begins (net/http of Go 1.26, `transferWriter.writeBody` and `chunkWriter.writeHeader`). On a busy machine this
+was 36 answers of 1,800. A body in chunks is at its end before the last of it is sent.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import aiohttp
 
@@ -58,6 +63,11 @@ class Endpoint:
     via: str
     """In words."""
 
+    @property
+    def in_chunks(self) -> Literal[True] | None:
+        """Whether the body of a question goes in chunks, in the words of aiohttp."""
+        return True if self.via == THROUGH_API_SERVER else None
+
     async def chat(self, body: Mapping[str, Any]) -> AsyncIterator[Piece]:
         """Ask, and give the answer in the pieces in which it comes.
 
@@ -70,6 +80,7 @@ class Endpoint:
             async with self.session.post(
                 f"{self.url}/chat/completions",
                 json=asked,
+                chunked=self.in_chunks,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             ) as response:
                 if response.status != 200:

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from sundog_cli.endpoint import DIRECTLY, Endpoint
+from sundog_cli.endpoint import DIRECTLY, THROUGH_API_SERVER, Endpoint
 
 
 def event(**what: object) -> bytes:
@@ -32,12 +32,16 @@ CUT = b""
 async def engine(
     *parts: bytes, status: int = 200, via: str = DIRECTLY, asked: list[dict[str, Any]] | None = None
 ) -> AsyncIterator[Endpoint]:
-    """An engine that answers every question with these parts, and keeps the questions."""
+    """An engine that answers every question with these parts, and keeps the questions.
+
+    It insists on what the API server needs: a question that comes through it comes in chunks (see `endpoint`).
+    """
     questions = [] if asked is None else asked
 
     async def answer(request: web.Request) -> web.StreamResponse:
         questions.append(await request.json())
         assert questions[-1]["model"] == "qwen3"
+        assert ("Transfer-Encoding" in request.headers) == (via == THROUGH_API_SERVER)
         response = web.StreamResponse(status=status, headers={"Retry-After": "7"} if status == 429 else {})
         await response.prepare(request)
         for part in parts:

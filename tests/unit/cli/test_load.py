@@ -26,6 +26,11 @@ async def test_an_answer_comes_in_its_pieces_with_the_count_of_its_tokens() -> N
     assert [(piece.text, piece.tokens) for piece in pieces] == [("one ", None), ("two", None), ("", 4)]
 
 
+async def test_a_question_through_the_api_server_goes_in_chunks() -> None:
+    async with engine(*WHOLE, via=THROUGH_API_SERVER) as endpoint:
+        assert len(await _pieces(endpoint)) == 3
+
+
 async def test_an_answer_that_has_come_is_whole_although_its_connection_is_lost_then() -> None:
     async with engine(*WHOLE, CUT) as endpoint:
         assert len(await _pieces(endpoint)) == 3
