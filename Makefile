@@ -44,7 +44,7 @@ test-fast: environment  ## format, lint, types, layers, generated files, unit an
 MARKED := ray or vllm or apiserver or e2e
 PYTEST = .ci/timed $@ $(PYTHON) -m pytest --durations=10
 
-FAST := tests/unit tests/golden tests/load tests/faults tests/demo_tests tests/docs_tests
+FAST := tests/unit tests/golden tests/faults tests/demo_tests tests/docs_tests
 
 .PHONY: unit
 unit: environment  ## unit and golden tests

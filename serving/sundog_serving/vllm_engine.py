@@ -34,6 +34,7 @@ from sundog_serving.settings import Settings
 logger = logging.getLogger("sundog.vllm")
 
 SUPPORTED: Final = SpecifierSet(">=0.29,<0.33")
+_SUPPORTED_IN_WORDS: Final = "0.29 to 0.32"
 STALL_SECONDS: Final = {"cpu": 120.0}
 """On a CPU a single step with a long prompt takes a minute and more."""
 DEFAULT_STALL_SECONDS: Final = 20.0
@@ -138,12 +139,12 @@ def supported_version() -> str:
     except importlib.metadata.PackageNotFoundError as error:
         raise EngineStartError(
             Reason.ENGINE_VERSION_UNSUPPORTED,
-            f"this image has no vLLM: use a serving image with vLLM {SUPPORTED}, or spec.engine.name fake",
+            f"this image has no vLLM: use a serving image with vLLM {_SUPPORTED_IN_WORDS}, or spec.engine.name fake",
         ) from error
     if not SUPPORTED.contains(Version(version).base_version):
         raise EngineStartError(
             Reason.ENGINE_VERSION_UNSUPPORTED,
-            f"this image has vLLM {version}, and this release of Sundog works with {SUPPORTED}: "
+            f"this image has vLLM {version}, and this release of Sundog works with {_SUPPORTED_IN_WORDS}: "
             "set spec.engine.image to an image with one of these, or use another release of Sundog",
         )
     return version

@@ -99,7 +99,7 @@ def questions(latencies: Sequence[float], *, seconds: float, cpu_seconds: float,
 
 
 async def measure_metrics_api(
-    api: Api, operator: Operator, loads: Loads, world: World, *, own: list[int], progress: Progress
+    api: Api, operator: Operator, loads: Loads, world: World, *, periods: int, own: list[int], progress: Progress
 ) -> MetricsApi:
     """Ask at both rates about the LLMDeployments that are there.
 
@@ -108,6 +108,7 @@ async def measure_metrics_api(
         operator: that answers.
         loads: of the pods.
         world: with the LLMDeployments, all of them Ready.
+        periods: in which each is asked about once.
         own: further processes that belong to the measurement.
         progress: is told.
 
@@ -120,7 +121,7 @@ async def measure_metrics_api(
     await asker.until_served()
     others = Others([os.getpid(), operator.process, *own])
     with progress.task(f"{size}: asking the metrics API every {PERIOD_SECONDS:g} s"):
-        steady = await asker.measure(asker.steadily())
+        steady = await asker.measure(asker.steadily(periods))
     with progress.task(f"{size}: asking the metrics API with {IN_FLIGHT} questions in flight"):
         busy = await asker.measure(asker.busily())
     return MetricsApi(size=size, steady=steady, busy=busy, other_processors=others.processors())
@@ -161,7 +162,7 @@ class _Asker:
             pod_requests=self._loads.requests - pod_requests,
         )
 
-    async def steadily(self) -> None:
+    async def steadily(self, periods: int) -> None:
         """Ask about each every period."""
         started = time.perf_counter()
 
@@ -169,7 +170,7 @@ class _Asker:
             await asyncio.sleep(started + moment.seconds - time.perf_counter())
             await self._ask(self._names[moment.number])
 
-        every = moments(len(self._names), period=PERIOD_SECONDS, periods=PERIODS)
+        every = moments(len(self._names), period=PERIOD_SECONDS, periods=periods)
         await asyncio.gather(*(at(moment) for moment in every))
 
     async def busily(self) -> None:

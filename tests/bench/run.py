@@ -16,7 +16,7 @@ from tests.bench.api import Api, Manifest
 from tests.bench.changes import CROWD, Changer, Changes, Crowded
 from tests.bench.creation import Creation, measure_creation
 from tests.bench.machine import Others
-from tests.bench.metrics_api import MetricsApi, measure_metrics_api
+from tests.bench.metrics_api import PERIODS, MetricsApi, measure_metrics_api
 from tests.bench.operator_process import Operator, Settings, free_port
 from tests.bench.rest import COMPARED_SECONDS, Idle, Restart, measure_idle, measure_restart
 from tests.bench.testbed import OPERATOR_NAMESPACE, Testbed, offer_volumes
@@ -68,7 +68,7 @@ async def measure(bed: Testbed, asked: Asked, *, progress: Progress) -> Measured
     """Measure with each number of LLMDeployments, and the metrics API with its own."""
     async with Api(bed.cluster.kubeconfig) as api:
         runs = [await _measure_size(bed, api, size, asked=asked, progress=progress) for size in asked.sizes]
-        metrics_api = await _measure_metrics_api(bed, api, asked.metrics_api, progress) if asked.metrics_api else None
+        metrics_api = await _measure_metrics_api(bed, api, asked, progress) if asked.metrics_api else None
         return Measured(runs=runs, metrics_api=metrics_api)
 
 
@@ -104,7 +104,9 @@ async def _measure_size(bed: Testbed, api: Api, size: int, *, asked: Asked, prog
         crowded = None
         if largest and size > 1:
             with progress.task(f"{size}: changing while one comes to {CROWD} replicas") as task:
-                crowded = await changer.measure_crowded(CROWDED_SAMPLES, told=lambda done: task.update(done=done))
+                crowded = await changer.measure_crowded(
+                    min(CROWDED_SAMPLES, asked.samples), told=lambda done: task.update(done=done)
+                )
     if not largest:
         with progress.task(f"{size}: deleting"):
             await asyncio.to_thread(bed.cluster.kubectl, "delete", "namespace", namespace, "--timeout=300s")
@@ -120,7 +122,8 @@ async def _measure_size(bed: Testbed, api: Api, size: int, *, asked: Asked, prog
     )
 
 
-async def _measure_metrics_api(bed: Testbed, api: Api, size: int, progress: Progress) -> MetricsApi:
+async def _measure_metrics_api(bed: Testbed, api: Api, asked: Asked, progress: Progress) -> MetricsApi:
+    size = asked.metrics_api
     namespace, port = f"bench-metrics-{size}", free_port()
     bed.cluster.kubectl("create", "namespace", namespace)
     await api.create(BY_KIND["Service"], _service(port))
@@ -141,7 +144,10 @@ async def _measure_metrics_api(bed: Testbed, api: Api, size: int, progress: Prog
             await offer_volumes(api, size)
             await operator.until_leading()
             await measure_creation(api, operator, world, size=size)
-        return await measure_metrics_api(api, operator, loads, world, own=bed.processes, progress=progress)
+        periods = min(PERIODS, asked.samples)
+        return await measure_metrics_api(
+            api, operator, loads, world, periods=periods, own=bed.processes, progress=progress
+        )
 
 
 def _service(port: int) -> Manifest:

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.apiserver, pytest.mark.patient]
 
 def test_the_bench_comes_to_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = tmp_path / "figures.json"
-    small = ["--sizes", "2", "--samples", "2", "--idle-seconds", "1", "--metrics-api", "2", "--no-footprint"]
+    small = ["--sizes", "2", "--samples", "1", "--idle-seconds", "1", "--metrics-api", "2", "--no-footprint"]
     assert main([*small, "--json", str(figures)]) == 0, capsys.readouterr().err
     assert "restart: needless writes" in capsys.readouterr().out
     assert json.loads(figures.read_text())

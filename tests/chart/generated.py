@@ -2,8 +2,8 @@
 
 ``python -m tests.chart.generated`` writes them, ``--check`` compares.
 
-Rendering the base takes Helm, which is built from source. So the base carries a hash of all that it was made from: the
-fast stage compares that, and a test with Helm at hand compares the base itself.
+Rendering the base takes Helm, which is built from source. So the base carries a hash of all that it was made from, and
+one of its own text: the fast stage compares these, and a test with Helm at hand compares the base itself.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import yaml
 
@@ -97,7 +98,13 @@ def base() -> str:
         if template := manifest.get("spec", {}).get("template"):
             _forget_helm(template["metadata"])
     documents = yaml.safe_dump_all([namespace, *found], sort_keys=False, width=120)
-    return f"# Made from charts/sundog by make generate. Source: {source_hash()}\n{documents}"
+    return f"{_header(documents)}\n{documents}"
+
+
+def _header(documents: str) -> str:
+    """Say what the documents were made from, and what they were then: an edit by hand differs from one or the other."""
+    own = hashlib.sha256(documents.encode()).hexdigest()[:16]
+    return f"# Made from charts/sundog by make generate. Source: {source_hash()}, itself: {own}"
 
 
 def _forget_helm(metadata: Manifest) -> None:
@@ -108,11 +115,11 @@ def _forget_helm(metadata: Manifest) -> None:
             metadata[kind] = kept
 
 
-def stale() -> list[str]:
-    """List the files that are older than what they are made from, as far as that is seen without Helm."""
-    found = [] if README.read_text() == readme() else [str(README.relative_to(ROOT))]
-    first, _, _ = RENDERED.read_text().partition("\n")
-    return found if first.endswith(source_hash()) else [*found, str(RENDERED.relative_to(ROOT))]
+def stale() -> list[Path]:
+    """List the files that are older than their source or were edited since, as far as that is seen without Helm."""
+    found = [] if README.read_text() == readme() else [README]
+    header, _, documents = RENDERED.read_text().partition("\n")
+    return found if header == _header(documents) else [*found, RENDERED]
 
 
 def main() -> int:
@@ -125,7 +132,7 @@ def main() -> int:
         return 0
     found = stale()
     for path in found:
-        print(f"{path} is not what the chart says: run make generate", file=sys.stderr)
+        print(f"{path.relative_to(ROOT)} is not what the chart says: run make generate", file=sys.stderr)
     return 1 if found else 0
 
 

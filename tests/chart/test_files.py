@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from sundog_operator.config import PREFIX, Config
-from tests.chart.generated import stale, table, values
+from tests.chart import generated
+from tests.chart.generated import RENDERED, stale, table, values
 from tests.chart.rendering import CHART, ROOT
 
 DEPLOYMENT = (CHART / "templates" / "deployment.yaml").read_text()
@@ -54,6 +55,26 @@ def test_every_value_has_a_schema_and_the_other_way_round() -> None:
 
 def test_what_is_made_from_the_chart_is_up_to_date() -> None:
     assert stale() == [], "run: make generate"
+
+
+@pytest.mark.parametrize(
+    ("written", "edited"),
+    [
+        ("restricted", "privileged"),  # in the body
+        ("Source: ", "Source: 0"),
+        ("itself: ", "itself: 0"),
+    ],
+)
+def test_a_kustomize_base_that_was_edited_is_stale(
+    written: str, edited: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "sundog.yaml"
+    monkeypatch.setattr(generated, "RENDERED", copy)
+    text = RENDERED.read_text()
+    copy.write_text(text)
+    assert stale() == []
+    copy.write_text(text.replace(written, edited, 1))
+    assert stale() == [copy]
 
 
 def test_the_readme_has_a_row_with_the_default_of_every_value() -> None:

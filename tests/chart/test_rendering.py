@@ -1,8 +1,12 @@
 """What Helm makes of the chart."""
 
+import re
+import subprocess
+
 import pytest
 import yaml
 
+from sundog_operator.api.types import LLMDeployment
 from tests.apiserver.operator import rights
 from tests.chart.generated import RENDERED, base
 from tests.chart.rendering import CASES, CHART, GOLDEN, NAMESPACE, HelmError, helm, manifests, of_kind, rendered
@@ -192,6 +196,35 @@ def test_the_serving_image_is_that_of_the_charts_version() -> None:
 def test_a_wrong_value_is_refused_by_its_name(option: str, named: str) -> None:
     with pytest.raises(HelmError, match=named):
         rendered(option)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), "serves LLMDeployments of all namespaces."),
+        (CASES["watch-namespaces"], "of the namespaces team-a, team-b.\n\nServe a model (add --namespace=team-a):"),
+    ],
+)
+def test_the_notes_go_on_with_commands_that_work_as_they_are_pasted(options: tuple[str, ...], told: str) -> None:
+    # Helm 4: without a cluster, `helm template` shows no notes, and Helm 3 nothing of an installation.
+    shown = helm("install", "sundog", str(CHART), f"--namespace={NAMESPACE}", "--dry-run=client", *options)
+    notes = shown.partition("\nNOTES:\n")[2]
+    assert notes.startswith(f"Sundog 0.1.0 is installed in namespace {NAMESPACE} and serves")
+    assert told in notes
+    commands = re.findall(r"^ *((?:kubectl|curl) .*?) *[\\&]?$", notes, re.MULTILINE)
+    assert [command.split(" -H ")[0] for command in commands] == [
+        "kubectl apply -f - <<'EOF'",
+        "kubectl wait --for=condition=Ready --timeout=30m llmdeployment/qwen3",
+        "kubectl port-forward service/qwen3 8000",
+        "curl http://127.0.0.1:8000/v1/chat/completions",
+        "kubectl get llmdeployments --all-namespaces --output=wide",
+        f"kubectl port-forward --namespace {NAMESPACE} deployment/sundog-operator 8080",
+    ]
+    # What the shell gives to kubectl: the end of a here-document that stands indented is none, and it waits for more.
+    pasted = "kubectl() { [ $1 != apply ] || cat; }\n" + notes[notes.index("kubectl apply") : notes.index("Ask it:")]
+    done = subprocess.run(["bash", "-c", pasted], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    LLMDeployment.model_validate(yaml.safe_load(done.stdout))
 
 
 def test_an_account_of_ones_own_must_be_named() -> None:

@@ -1,17 +1,26 @@
 import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import rich
 
-from tests.cluster import KUBERNETES_VERSION, Cluster, ClusterError, Level, down, waiting
+from tests.cluster import KUBERNETES_VERSION, Cluster, ClusterError, Level, down, tool, waiting
 from tests.cluster.components import Components, names
 from tests.cluster.plan import Plan
 from tests.cluster.processes import stat
 
 pytestmark = pytest.mark.apiserver
+
+ROOT = Path(__file__).parents[2]
+NOBODY = 65534
 
 
 def pids(name: str) -> dict[str, int | None]:
@@ -35,6 +44,80 @@ def test_the_aggregation_layer_has_its_certificates(control_plane: Cluster) -> N
     )["data"]
     assert kept["requestheader-allowed-names"] == '["front-proxy-client"]'
     assert kept["requestheader-client-ca-file"] != kept["client-ca-file"]
+
+
+@pytest.fixture
+def cache_of_nobody(monkeypatch: pytest.MonkeyPatch, name: str) -> Iterator[Path]:
+    """A cache that belongs to an ordinary user, with the programs that are built already: building takes minutes."""
+    built = tool("etcd").parent
+    with tempfile.TemporaryDirectory() as made:  # pytest's own folder is closed to other users
+        cache = Path(made)
+        shutil.copytree(built, cache / "sundog" / "bin" / built.name, symlinks=True)
+        for folder in (cache, cache / "sundog"):
+            os.chown(folder, NOBODY, NOBODY)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+        yield cache
+        down(name)
+
+
+def as_nobody(*arguments: str, cache: Path) -> str:
+    """Run the command line as a user who has nothing but a cache."""
+    done = subprocess.run(
+        # Debian's interpreter: the one of the environment may stand in root's home.
+        ["/usr/bin/python3", "-m", "tests.cluster", *arguments],
+        cwd=ROOT,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(cache),
+            "XDG_CACHE_HOME": str(cache),
+            "PYTHONPATH": str(Path(rich.__file__).parents[1]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        user=NOBODY,
+        group=NOBODY,
+        extra_groups=[],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_an_ordinary_user_brings_it_up_and_takes_it_down(name: str, cache_of_nobody: Path) -> None:
+    told = as_nobody("up", "--level", "control-plane", "--name", name, cache=cache_of_nobody)
+    kubeconfig = cache_of_nobody / "sundog" / "clusters" / name / "kubeconfig"
+    assert f"export KUBECONFIG={kubeconfig}" in told
+    assert Cluster.existing(kubeconfig).kubectl("get", "--raw=/readyz") == "ok"
+    started = [pid for pid in pids(name).values() if pid]
+    assert [Path(f"/proc/{pid}").stat().st_uid for pid in started] == [NOBODY] * 4
+    assert as_nobody("down", "--name", name, cache=cache_of_nobody) == f"Cluster {name} is down.\n"
+    # A zombie is for process 1 to bury, whose children they are.
+    assert not [found for found in map(stat, started) if found and found.living]
+    assert not kubeconfig.parent.exists()
+
+
+def status_of(name: str) -> str:
+    """Give a cluster's row of what `status` shows."""
+    command = [sys.executable, "-m", "tests.cluster", "status"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (row,) = (line for line in told.splitlines() if line.split()[0] == name)
+    return row
+
+
+def test_status_counts_the_components_that_are_up_and_names_the_others(control_plane: Cluster) -> None:
+    row = status_of(control_plane.plan.name)
+    assert "4 of 4 up" in row
+    assert control_plane.plan.api_url in row
+    assert str(control_plane.kubeconfig) in row
+    control_plane.pause_component("kube-scheduler")
+    assert "3 of 4 up; paused: kube-scheduler  " in status_of(control_plane.plan.name)
+    control_plane.start_component("kube-scheduler")
+    assert "4 of 4 up  " in status_of(control_plane.plan.name)
+    control_plane.stop_component("kube-scheduler")
+    assert "3 of 4 up; down: kube-scheduler  " in status_of(control_plane.plan.name)
+    control_plane.start_component("kube-scheduler")
 
 
 def test_up_twice_changes_nothing(control_plane: Cluster) -> None:

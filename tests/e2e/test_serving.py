@@ -11,7 +11,7 @@ from tests.load.client import requests, streams
 
 OWNED_KINDS = (
     "deployments,replicasets,pods,services,configmaps,serviceaccounts,secrets,persistentvolumeclaims,"
-    "networkpolicies,poddisruptionbudgets"
+    "networkpolicies,poddisruptionbudgets,controllerrevisions,horizontalpodautoscalers"
 )
 
 
