@@ -239,18 +239,24 @@ def chat(
     *,
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="What the model is told first.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, metavar="N", help="Of each answer.")] = None,
+    output: Form = None,
     url: URL = None,
     context: Context = None,
     namespace: Namespace = None,
 ) -> None:
-    """Ask the model; the answer is written as it comes."""
+    """Ask the model; the answer is written as it comes.
+
+    With --output it is written when it is whole, with its tokens and its latencies in seconds.
+    """
+    wanted = talk.Conversation(name, prompt=prompt, system=system, max_tokens=max_tokens, url=url)
+    if output:
+        if prompt is None:
+            raise Trouble("--output needs a PROMPT: it writes one answer. For a conversation leave it out.")
+        write(_run(talk.ask(wanted, context=context, namespace=namespace)).as_json(), output)
+        return
     try:
         with told():
-            talk.converse(
-                talk.Conversation(name, prompt=prompt, system=system, max_tokens=max_tokens, url=url),
-                context=context,
-                namespace=namespace,
-            )
+            talk.converse(wanted, context=context, namespace=namespace)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 

@@ -50,6 +50,10 @@ class Piece:
     """When it came, by the monotonic clock."""
     tokens: int | None = None
     """Of the whole answer, in the last piece, where the engine says it."""
+    prompt_tokens: int | None = None
+    """Of the question, beside them."""
+    finish_reason: str | None = None
+    """Why the answer ended, where the engine says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +115,14 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 def _piece(event: Mapping[str, Any]) -> Piece | None:
     if "error" in event:
         raise Refused(_words(event), status=0)
-    choices = event.get("choices") or ()
-    text = (choices[0]["delta"].get("content") or "") if choices else ""
+    no_choice: Mapping[str, Any] = {"delta": {}}  # as in the event with the usage
+    choice = next(iter(event.get("choices") or ()), no_choice)
+    text = choice["delta"].get("content") or ""
+    ended = choice.get("finish_reason")
     usage = event.get("usage") or {}
-    if not text and not usage:
+    if not text and not ended and not usage:
         return None
-    return Piece(text, time.monotonic(), usage.get("completion_tokens"))
+    return Piece(text, time.monotonic(), usage.get("completion_tokens"), usage.get("prompt_tokens"), ended)
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> Refused:

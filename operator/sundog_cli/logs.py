@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,6 +72,9 @@ async def write_logs(cluster: Cluster, name: str, wanted: Wanted, *, write: Writ
                 await asyncio.gather(*reading.values())
                 return
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            for task in reading.values():
+                if task.done():
+                    task.result()  # where nobody reads any more (`| head`), writing has failed: that ends it
     finally:
         for task in reading.values():
             task.cancel()
@@ -96,17 +100,24 @@ async def _read(
         **({} if lines is None else {"tailLines": str(lines)}),
     }
     try:
-        async with cluster.log(pod, query) as response:
-            rest = b""
-            async for data in response.content.iter_any():
-                *whole, rest = (rest + data).split(b"\n")
-                for line in whole:
-                    write(pod, line.decode(errors="replace"))
-            if rest:
-                write(pod, rest.decode(errors="replace"))
+        async with aclosing(_lines(cluster, pod, query)) as found:
+            async for line in found:
+                write(pod, line)
     except KubeError as error:
         if not error.not_found:  # else it has gone
             tell(f"{pod}: {sentence(error)}")
+
+
+async def _lines(cluster: Cluster, pod: str, query: Mapping[str, str]) -> AsyncGenerator[str, None]:
+    """Give lines to who writes them outside the request: an OSError in here is one of the API server's."""
+    async with cluster.log(pod, query) as response:
+        rest = b""
+        async for data in response.content.iter_any():
+            *whole, rest = (rest + data).split(b"\n")
+            for line in whole:
+                yield line.decode(errors="replace")
+        if rest:
+            yield rest.decode(errors="replace")
 
 
 def as_json_line(pod: str, text: str) -> str:

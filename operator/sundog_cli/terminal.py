@@ -58,6 +58,9 @@ async def show(
         The last ones.
     """
     deadline = None if seconds is None else time.monotonic() + seconds
+    if screen.is_terminal:
+        # Live has to know how many lines it takes: what rich does not wrap it cuts, and that is the cure most of all.
+        screen.soft_wrap = False
     with Live(console=screen, auto_refresh=False, vertical_overflow="visible") as live:
         before = ""
         async for found in reports_as_they_change(read):

@@ -1,16 +1,23 @@
-"""`bench` and `chat`: streams, faults, figures and the plot, with a real HTTP server in place of an engine."""
+"""`bench` and what it has in common with `chat`: streams, faults, figures, the plot, and tools that are driven.
+
+A real HTTP server stands in place of an engine, and a real program in place of guidellm.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+from pathlib import Path
 
 import aiohttp
 import pytest
 
-from sundog_cli.bench import Load, arrivals, command, for_a_tool, send
+from sundog_cli.bench import Load, arrivals, command, drive, for_a_tool, installed, send
 from sundog_cli.endpoint import DIRECTLY, THROUGH_API_SERVER, Endpoint, Piece, Refused
+from sundog_cli.errors import Trouble
 from sundog_cli.figures import Answered, figures, percentile, plot
+from tests.apiserver.cli.command_line import CommandLine
 from tests.unit.cli.engine import CUT, WHOLE, engine, event, token
 
 LOAD = Load(per_second=200, requests=20, prompt_tokens=3, output_tokens=4)
@@ -144,3 +151,66 @@ def test_tools_are_told_the_same_load() -> None:
     }.items():
         line = " ".join(command(tool, url="http://h:1/p/v1", model="qwen3", tokenizer="a/b", load=LOAD))
         assert all(word in line for word in (tool, "model=qwen3", *words)), line
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands first in PATH."""
+    found = tmp_path / "programs"
+    found.mkdir()
+    monkeypatch.setenv("PATH", f"{found}:{os.environ['PATH']}")
+    return found
+
+
+def install(program: Path, *lines: str, mode: int = 0o755) -> None:
+    program.write_text("\n".join(("#!/bin/sh", *lines)) + "\n")
+    program.chmod(mode)
+
+
+def test_guidellm_is_taken_before_vllm(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(programs))
+    assert installed() is None
+    install(programs / "vllm")
+    assert installed() == "vllm"
+    install(programs / "guidellm", mode=0o644)
+    assert installed() == "vllm", "what cannot be run is not installed"
+    install(programs / "guidellm")
+    assert installed() == "guidellm"
+
+
+async def test_a_tool_gets_its_arguments_as_they_are_and_its_exit_code_comes_back(
+    programs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    install(programs / "guidellm", 'printf "%s\\n" "$0" "$@"', "exit 3")
+    assert await drive(["guidellm", "run", "--data=a b", "$HOME *"]) == 3
+    assert capfd.readouterr().out.splitlines() == [str(programs / "guidellm"), "run", "--data=a b", "$HOME *"]
+
+
+async def test_a_tool_does_not_outlive_the_command_that_drives_it(programs: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "started")
+    install(programs / "guidellm", f'echo $$ > "{tmp_path}/started"', "exec sleep 600")
+    driving = asyncio.create_task(drive(["guidellm"]))
+    process = int(await asyncio.to_thread((tmp_path / "started").read_text))
+    driving.cancel()  # as Ctrl-C does
+    with pytest.raises(asyncio.CancelledError):
+        await driving
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+async def test_a_tool_that_cannot_be_started_is_told_with_the_reason(programs: Path) -> None:
+    with pytest.raises(Trouble, match=r"^guidellm cannot be started: No such file or directory\.$"):
+        await drive(["guidellm"])
+    install(programs / "guidellm", mode=0o644)
+    with pytest.raises(Trouble, match=r"^guidellm cannot be started: Permission denied\.$"):
+        await drive(["guidellm"])
+
+
+async def test_bench_ends_as_the_tool_that_is_installed_does(sundog: CommandLine, programs: Path) -> None:
+    install(programs / "guidellm", 'test "$1" = run || exit 4', "exit 3")
+    async with engine(*WHOLE) as there:
+        done = await sundog("bench", "qwen3", f"--url={there.url}", code=3)
+    done.says(
+        "Reaching qwen3 at http://", "Running: guidellm run", f"target={there.url.removesuffix('/v1')},model=qwen3"
+    )
+    done.says("kind=huggingface_auto,model=Qwen/Qwen3-0.6B")
