@@ -60,8 +60,8 @@ async def run(site: Site, fault: Fault) -> Result:
     scene = Scene(site, NAME, replicas)
     target = Target(site.url(NAME), NAME, (lambda _text, _tokens: "") if fault.vllm else Target("", "").check)
     async with (
-        Client(target) as long,
-        Client(target) as short,
+        Client(target, patience_seconds=PATIENCE_SECONDS) as long,
+        Client(target, patience_seconds=PATIENCE_SECONDS) as short,
         _listening(site) as reasons,
         long.until_over() as group,
         short.sending(paced(steady(REQUESTS_PER_SECOND), prompt_tokens=1, output_tokens=SHORT_TOKENS)),

@@ -222,15 +222,18 @@ async def requests(url: str, *, model: str, per_second: float, check: Check = an
 
 
 @contextlib.asynccontextmanager
-async def streams(url: str, *, model: str, count: int, seconds: float, rate: float) -> AsyncIterator[Outcome]:
+async def streams(
+    url: str, *, model: str, count: int, seconds: float, rate: float, spread: float = 10.0
+) -> AsyncIterator[Outcome]:
     """Keep `count` streams of `seconds` open for as long as the block runs; afterwards wait for the last to end.
 
-    `rate` is the tokens per second of the engine, so that a stream takes as long as is asked for.
+    `rate` is the tokens per second of the engine, so that a stream takes as long as is asked for. They begin over
+    `spread` seconds, so that some stream is at each of its stages at any time; with 0 they are a step.
     """
     started = asyncio.Semaphore(0)
 
     async def one(client: Client, delay: float) -> None:
-        await asyncio.sleep(delay)  # spread: so that some stream is at each of its stages at any time
+        await asyncio.sleep(delay)
         started.release()
         while True:
             await client.send(Arrival(client.seconds, prompt_tokens=1, output_tokens=int(seconds * rate)))
@@ -242,7 +245,7 @@ async def streams(url: str, *, model: str, count: int, seconds: float, rate: flo
         client.until_over() as group,
     ):
         for number in range(count):
-            group.create_task(one(client, number * min(seconds, 10.0) / count))
+            group.create_task(one(client, number * min(seconds, spread) / count))
         for _ in range(count):
             await started.acquire()
         yield client.outcome

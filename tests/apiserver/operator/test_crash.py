@@ -216,10 +216,11 @@ async def go_back(place: Place) -> None:
     await place.api.merge("LLMDeployment", "qwen3", {"spec": {"rollout": {"revision": first}}})
 
 
-async def scale_up_and_down(place: Place) -> None:
-    for replicas in (3, 1):
+def scale_to(replicas: int) -> Callable[[Place], Awaitable[None]]:
+    async def scale(place: Place) -> None:
         await place.api.merge("LLMDeployment", "qwen3", {"spec": {"replicas": replicas}})
-        await until(place.is_ready, f"there are {replicas}", seconds=SETTLE_SECONDS)
+
+    return scale
 
 
 async def break_it(place: Place) -> None:
@@ -245,7 +246,8 @@ async def is_suspended(place: Place) -> bool:
 
 LIVES = [
     Life("create", nothing, create, has_one_revision),
-    Life("scale up and down", create_and_wait, scale_up_and_down, has_one_revision),
+    Life("scale up", create_and_wait, scale_to(3), has_one_revision),
+    Life("scale down", create_and_wait, scale_to(1), has_one_revision),
     Life("change the model and go back", create_and_wait, go_back, has_one_revision),
     Life("withdraw a broken revision", create_and_wait, break_it, is_rolled_back),
     Life("suspend", create_and_wait, suspend, is_suspended),
