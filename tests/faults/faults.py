@@ -144,7 +144,7 @@ def _delete(component: str, *how: str) -> Break:
 async def _kill_operator_in_a_rollout(scene: Scene) -> None:
     site = scene.site
     before = {pod["metadata"]["uid"] for pod in site.pods(scene.name, "worker")}
-    patch = '{"spec":{"engine":{"env":[{"name":"SUNDOG_TEST_CHANGE","value":"1"}]}}}'
+    patch = '{"spec":{"engine":{"env":[{"name":"TEST_CHANGE","value":"1"}]}}}'
     site.kubectl("patch", "llmdeployment", scene.name, "--type=merge", f"--patch={patch}")
     await site.until(
         "the first pod of the new revision",

@@ -69,6 +69,22 @@ async def test_a_client_that_leaves_is_counted_no_more(tmp_path: Path) -> None:
         await until_load(rig, ongoing=0, queued=0, held=0)
 
 
+async def test_a_client_that_leaves_the_head_frees_its_place(tmp_path: Path) -> None:
+    async with running(tmp_path, replicas=0, max_queue=3) as rig:
+        rig.head.first_byte.clear()
+        leaver, *others = [asyncio.create_task(rig.ask()) for _ in range(3)]
+        await until_load(rig, ongoing=3, queued=0, held=3)
+        assert (await rig.ask()).status == 429
+        leaver.cancel()
+        await until_load(rig, ongoing=2, queued=0, held=2)
+        await until(lambda: rig.head.left == 1, "the head saw the client leave")
+        next_one = asyncio.create_task(rig.ask())
+        await until_load(rig, ongoing=3, queued=0, held=3)
+        rig.head.first_byte.set()
+        assert {answer.status for answer in await asyncio.gather(*others, next_one)} == {200}
+        await until_load(rig, ongoing=0, queued=0, held=0)
+
+
 async def test_how_long_there_was_no_request_is_told(tmp_path: Path) -> None:
     async with running(tmp_path, replicas=1) as rig:
 

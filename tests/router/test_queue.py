@@ -148,4 +148,15 @@ async def test_a_replica_that_is_silent_for_too_long_is_told(tmp_path: Path) -> 
             each.first_byte.clear()
         answer = await asyncio.wait_for(rig.ask(), 30)
         assert (answer.status, answer.error()["code"]) == (504, "timeout")
+        assert "no replica sent anything for 1 s" in answer.error()["message"]
         assert sum(len(each.received) for each in rig.replicas) == 1
+
+
+async def test_a_request_that_the_head_holds_for_too_long_is_told_to_come_back(tmp_path: Path) -> None:
+    async with running(tmp_path, replicas=0, request_timeout_seconds=1) as rig:
+        rig.head.first_byte.clear()
+        answer = await asyncio.wait_for(rig.ask(), 30)
+        assert (answer.status, answer.error()["code"]) == (429, "no_replica_available")
+        assert 1 <= int(answer.headers["retry-after"]) <= 3
+        assert "no replica came up and answered within 1 s" in answer.error()["message"]
+        assert len(rig.head.received) == 1, "it is held once, and not sent again"

@@ -9,6 +9,9 @@ from sundog_operator.api.rules import Rule, matches
 RESERVED_PREFIXES: Final = ("RAY_", "SUNDOG_")
 """Ray's settings must be the same on every node, and hold the cluster's token; the rest is Sundog's own."""
 
+SETTABLE: Final = ("SUNDOG_READINESS_SECONDS", "SUNDOG_STALL_SECONDS")
+"""How long a first answer may take, and a running engine be silent: a replica's messages tell people to set them."""
+
 RESERVED: Final = {
     "HOME": "it is /tmp, the one folder that can be written",
     "HF_TOKEN": "set spec.model.tokenSecretRef",
@@ -25,7 +28,12 @@ VARIABLE_NAME = (
         "not the name of a variable: use letters, digits and '_', no digit in front",
     ),
     Rule(
-        " && ".join(f"!self.startsWith('{prefix}')" for prefix in RESERVED_PREFIXES),
+        " || ".join(
+            (
+                " && ".join(f"!self.startsWith('{prefix}')" for prefix in RESERVED_PREFIXES),
+                *(f"self == '{name}'" for name in SETTABLE),
+            )
+        ),
         "variables that begin with RAY_ or SUNDOG_ are set by Sundog, the same on every node: leave this one out",
     ),
     *(Rule(f"self != '{name}'", f"{name} is set by Sundog: {cure}") for name, cure in RESERVED.items()),

@@ -37,8 +37,30 @@ spec:
 ```
 
 A field in **bold** must be given. What is said under *Refused* is refused by the API server at once, with the sentence
-that stands here. `kubectl explain llmdeployment.spec` says the same as this page.
+that stands here. `kubectl explain llmdeployment.spec` says the same as this page, but for what a change replaces: that
+stands beside each field of `spec`, and holds for all that is below it. Engines go one after the other and routers too,
+each when its requests have ended ([what is a change](../rollouts.md#what-is-a-change)).
 """
+# Here and not in the models' docstrings: those stand in the CRD too, which has hardly any room left. `core` knows what
+# forms a revision and what routers are made from; tests/unit/core/test_changes.py holds this table to both.
+_REPLACES = {
+    "replicas": "nothing",
+    "suspend": "the routers",
+    "requestTimeoutSeconds": "every engine and the routers",
+    "model": "every engine; nothing for `lora.adapters`",
+    "engine": "every engine",
+    "parallelism": "every engine",
+    "resources": "every engine",
+    "nodeSelector": "every engine",
+    "tolerations": "every engine and the routers",
+    "podTemplate": "every engine; the routers too for `spec.imagePullSecrets`",
+    "autoscaling": "nothing",
+    "rollout": "nothing, unless `revision` names another one",
+    "slo": "nothing",
+    "router": "the routers; nothing for `replicas`",
+    "service": "nothing",
+    "ray": "every engine",
+}
 
 
 def reference() -> str:
@@ -54,11 +76,15 @@ def reference() -> str:
 def _sections(path: str, schema: Schema) -> Iterator[str]:
     yield f"## {path}\n"
     yield f"{schema['description']}\n"
-    yield "| field | type | default | |\n|---|---|---|---|"
+    replaces = _REPLACES if path == "spec" else {}
+    more = "a change replaces | " if replaces else ""
+    yield f"| field | type | default | {more}|\n|---|---|---|{'---|' if more else ''}---|"
     required = schema.get("required", [])
     for name, field in schema["properties"].items():
         shown = f"**`{name}`**" if name in required else f"`{name}`"
-        yield f"| {shown} | {_cell(_type(field))} | {_default(field)} | {_cell(field.get('description', ''))} |"
+        more = f"{replaces[name]} | " if replaces else ""
+        about = _cell(field.get("description", ""))
+        yield f"| {shown} | {_cell(_type(field))} | {_default(field)} | {more}{about} |"
     yield ""
     yield from _refused(schema)
     for name, field in schema["properties"].items():

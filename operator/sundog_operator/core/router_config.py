@@ -163,6 +163,8 @@ global
     hard-stop-after {router.hard_stop_seconds}s
     set-var proc.started date
     set-var proc.last_busy date
+    # By this the words about a time-out are chosen.
+    set-var proc.head str(head)
 """
 
 
@@ -298,6 +300,7 @@ frontend api
 def _replicas(router: RouterSettings) -> str:
     replicas = f"{router.replicas_host}:{router.replica_port}"
     in_vain = "{ status 503 } !{ var(txn.answered) -m found } !{ srv_id -m found } !{ nbsrv(replicas) eq 0 }"
+    held_in_vain = "{ status 504 } !{ var(txn.answered) -m found } { srv_name head }"
     starting = _error(
         503,
         "head_starting",
@@ -341,6 +344,8 @@ backend replicas
     # A wait in vain for a place is no fault of the server.
     http-response set-var(txn.answered) bool(true)
     http-after-response set-status 429 if {in_vain}
+    # Nor is one at the head, which has no replica to send it to.
+    http-after-response set-status 429 if {held_in_vain}
     # Serve's own refusals are plain text; the head says 404 or 500 before it knows the application.
     acl json res.hdr(content-type) -m beg application/json text/event-stream
     acl head srv_name head
@@ -408,8 +413,25 @@ def _own_errors(timeout: int) -> tuple[str, ...]:
             "no replica took the request in time: all are busy or cannot be reached; try again later",
             retry_after=_SOON,
         ),
-        _error(504, "timeout", f"no replica sent anything for {timeout} s; ask for less, or stream", retry_after="1"),
+        # What is said of the head goes out as 429: the backend sets that, for HAProxy's own status is always 504.
+        _error(
+            504,
+            _silent("timeout", held="no_replica_available"),
+            _silent(
+                f"no replica sent anything for {timeout} s; ask for less or stream",
+                held=f"no replica came up and answered within {timeout} s; try again later",
+            ),
+            retry_after=_SOON,
+        ),
     )
+
+
+def _silent(replica: str, *, held: str) -> str:
+    """Words about the silence of a replica, or of the head that holds a request; HAProxy picks by the server's name.
+
+    Without a comma: it would end them.
+    """
+    return f"%[srv_name,strcmp(proc.head),bool,iif({replica},{held})]"
 
 
 def _route_rules() -> list[str]:
@@ -430,7 +452,8 @@ def _error(status: int, code: str, message: str, *, retry_after: str | None = No
     )
     body = {"type": "error", "error": {"message": message, "type": kind, "param": None, "code": code}}
     header = "" if retry_after is None else f" hdr retry-after {retry_after}"
-    return f"status {status} content-type application/json string '{json.dumps(body)}'{header}"
+    form = "lf-string" if "%[" in message else "string"
+    return f"status {status} content-type application/json {form} '{json.dumps(body)}'{header}"
 
 
 def _lines(lines: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """What both sides must agree upon is written down twice, for neither may import the other."""
 
+from sundog_operator.api import environment_variables
 from sundog_operator.core import names
 from sundog_serving import contract
 
@@ -21,3 +22,8 @@ def test_the_names_that_both_sides_use_are_equal() -> None:
         "REPLICA_TOKEN_HEADER",
         "REPLICA_TOKEN_VARIABLE",
     }
+
+
+def test_what_a_replica_tells_people_to_set_they_may_set() -> None:
+    told = {contract.READINESS_SECONDS_VARIABLE, contract.STALL_SECONDS_VARIABLE}
+    assert told == set(environment_variables.SETTABLE)
