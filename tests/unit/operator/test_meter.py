@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
+from sundog_operator import meter as meter_module
 from sundog_operator.core import tokens
 from sundog_operator.core.load import Load, Metric, ReplicaLoad, Unmeasured
 from sundog_operator.core.names import (
@@ -45,6 +47,8 @@ class World:
     """Address, and the token that was shown."""
     hold: asyncio.Event = field(default_factory=asyncio.Event)
     now: float = 100.0
+    under_way: int = 0
+    most_under_way: int = 0
 
     def __post_init__(self) -> None:
         self.hold.set()
@@ -75,10 +79,15 @@ class World:
         return manifest
 
     async def handle(self, request: web.Request) -> web.Response:
+        if request.path == "/at/once":
+            return web.Response(status=204)
         assert request.path.endswith("/sundog/load")
         address = request.path.split("/")[1]
         self.asked.append((address, request.headers.get("x-sundog-replica-token", "")))
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
         await self.hold.wait()
+        self.under_way -= 1
         answer = self.answers[address]
         return answer if isinstance(answer, web.Response) else web.json_response(answer)
 
@@ -95,7 +104,8 @@ async def meter(world: World) -> AsyncIterator[Meter]:
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    base = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    world.port = runner.addresses[0][1]
+    base = f"http://127.0.0.1:{world.port}"
     async with Meter(
         world.store, master_key=lambda: MASTER_KEY, url_template=base + "/{address}/{port}", clock=lambda: world.now
     ) as made:
@@ -186,6 +196,34 @@ async def test_an_answer_that_is_none_leaves_the_requests_unmeasured_and_says_wh
     assert load
     with pytest.raises(Unmeasured, match=told):
         load.value(Metric.ONGOING_REQUESTS)
+
+
+async def test_of_a_hundred_pods_sixty_four_are_asked_at_once_and_then_the_others(
+    world: World, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Their time runs while they hold their answer, and this machine may be busy.
+    monkeypatch.setattr(meter_module, "ANSWER_SECONDS", 60.0)
+    for n in range(50):
+        world.pod(f"r{n}", ROUTER, f"10.0.0.{n}", ROUTER_SAYS)
+        world.pod(f"w{n}", WORKER, f"10.0.1.{n}", REPLICA_SAYS)
+    world.hold.clear()
+    load = asyncio.create_task(meter.load(KEY))
+    async with asyncio.timeout(30):
+        while len(world.asked) < 64:  # noqa: ASYNC110 what is waited for is on the other side of a socket
+            await asyncio.sleep(0)
+    # Whoever else were on the way would be here before one who sets out now, and ten times so.
+    async with aiohttp.ClientSession() as session:
+        for _ in range(10):
+            async with session.get(f"http://127.0.0.1:{world.port}/at/once", headers={"Connection": "close"}) as answer:
+                assert answer.status == 204
+    assert len(world.asked) == 64
+    world.hold.set()
+    told = await load
+    assert told
+    assert (len(told.routers), len(told.replicas)) == (50, 50)
+    assert [said for said in (*told.routers.values(), *told.replicas.values()) if isinstance(said, str)] == []
+    assert sorted(address for address, _ in world.asked) == sorted(world.answers)
+    assert world.most_under_way == 64
 
 
 async def test_a_pod_that_nobody_listens_on_is_named(world: World) -> None:
