@@ -158,6 +158,7 @@ ORDERS: dict[str, tuple[Callable[[Release], None], ...]] = {
 }
 
 
+@pytest.mark.parametrize("release", HELMS, indirect=True)
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
 def test_nothing_is_left_or_stuck_whatever_goes_first(
     release: Release, order: tuple[Callable[[Release], None], ...]
