@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--sizes", type=_sizes, default=(1, 10, 100), metavar="N,N,…", help="numbers of LLMDeployments, or none"
     )
-    made.add_argument("--samples", type=int, default=100, metavar="N", help="changes of each kind (default: 100)")
+    made.add_argument("--samples", type=int, default=100, metavar="N", help="samples of each kind (default: 100)")
     made.add_argument(
         "--idle-seconds",
         type=float,

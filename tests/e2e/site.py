@@ -94,6 +94,10 @@ class Site:
         selector = f"sundog.dev/llmdeployment={name},sundog.dev/component={component}"
         return [pod for pod in self.list("pods", selector) if "deletionTimestamp" not in pod["metadata"]]
 
+    def uids(self, name: str, component: str = "worker") -> set[str]:
+        """Tell the pods of one component apart from those that come in their place."""
+        return {pod["metadata"]["uid"] for pod in self.pods(name, component)}
+
     @contextlib.asynccontextmanager
     async def watch(self, name: str) -> AsyncIterator[Manifests]:
         """Record what `kubectl get llmdeployment --watch` tells while the block runs."""

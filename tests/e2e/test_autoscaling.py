@@ -132,7 +132,7 @@ async def evict_all(site: Site, *, times: int) -> None:
                 await site.until("the budget allows an eviction", lambda pod=pod: site.evict(pod))  # type: ignore[misc]
             await site.until_ready("moved", replicas=3)
             old = {pod["metadata"]["uid"] for pod in workers}
-            assert not old & {pod["metadata"]["uid"] for pod in site.pods("moved", "worker")}
+            assert not old & site.uids("moved")
     print(f"\nevery worker evicted {times} times under 200 streams of 60 s: {outcome}")
     assert not outcome.faults
     assert outcome.whole >= 200
@@ -150,7 +150,7 @@ async def test_an_evicted_replica_serves_until_its_successor_does(site: Site) ->
         requests(site.url("only"), model="only", per_second=5) as short,
     ):
         assert site.evict(before)
-        await site.until("another worker", lambda: _uids(site, "only") not in (set(), {before["metadata"]["uid"]}))
+        await site.until("another worker", lambda: site.uids("only") not in (set(), {before["metadata"]["uid"]}))
         await site.until_ready("only", replicas=1)
         gone = f"pod/{before['metadata']['name']}"
         await asyncio.to_thread(site.kubectl, "wait", "--for=delete", gone, "--timeout=300s")
@@ -159,10 +159,6 @@ async def test_an_evicted_replica_serves_until_its_successor_does(site: Site) ->
     assert not long.faults
     assert not short.faults
     assert waited < delay / 2
-
-
-def _uids(site: Site, name: str) -> set[str]:
-    return {pod["metadata"]["uid"] for pod in site.pods(name, "worker")}
 
 
 async def test_at_zero_as_many_are_held_as_may_be_and_all_of_them_answered(site: Site) -> None:

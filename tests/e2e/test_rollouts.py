@@ -75,11 +75,6 @@ def has_ended(pod: Manifest) -> bool:
     return pod["status"].get("phase") in {"Succeeded", "Failed"}
 
 
-def uids(site: Site) -> set[str]:
-    """Tell the replicas of "rolled" apart."""
-    return {pod["metadata"]["uid"] for pod in site.pods("rolled", "worker")}
-
-
 def story(told: list[Manifest]) -> list[tuple[str, str]]:
     """Reason and message of Ready, as `kubectl get --watch -o wide` shows them, without what is said twice in a row."""
     lines: list[tuple[str, str]] = []
@@ -103,7 +98,7 @@ async def test_a_change_and_a_broken_change_lose_nothing_and_read_as_a_story(sit
     site.apply("rolled", engine=fake(), **rollout)
     await site.until_ready("rolled", replicas=2)
     url = site.url("rolled")
-    before = uids(site)
+    before = site.uids("rolled")
     async with (
         site.watch("rolled") as told,
         sampled(site, "rolled") as counts,
@@ -113,7 +108,7 @@ async def test_a_change_and_a_broken_change_lose_nothing_and_read_as_a_story(sit
         site.apply("rolled", engine=fake(**{"max-concurrent": 100}), **rollout)
         await site.until_ready("rolled", replicas=2)
         changed = len(told)
-        good = uids(site)
+        good = site.uids("rolled")
         assert not before & good
         revisions = site.get("llmdeployment", "rolled")["status"]["revisions"]
         assert [each["state"] for each in revisions] == ["Serving", "Kept"]  # of the old one its name is left
@@ -128,7 +123,7 @@ async def test_a_change_and_a_broken_change_lose_nothing_and_read_as_a_story(sit
     assert not short.faults
     assert max(counts.pods) <= 3
     assert counts.least >= 2
-    assert good == uids(site)
+    assert good == site.uids("rolled")
     assert "EngineArgumentInvalid" in message
     assert "max-concurrency" in message
     assert site.condition("rolled", "Stalled")["reason"] == "RolledBack"
@@ -169,7 +164,7 @@ async def test_200_streams_survive_changes_of_arguments_image_and_model(
     image = site.pods("rolled", "worker")[0]["spec"]["containers"][0]["image"]
     for what, change in CHANGES.items():
         asked = json.loads(json.dumps(change).replace("SERVING_IMAGE", image))
-        before = uids(site)
+        before = site.uids("rolled")
         async with (
             sampled(site, "rolled") as counts,
             streams(url, model="rolled", count=200, seconds=60, rate=SLOW) as long,
@@ -177,7 +172,7 @@ async def test_200_streams_survive_changes_of_arguments_image_and_model(
         ):
             site.apply("rolled", **asked, **spec)
             await site.until_ready("rolled", replicas=3)
-            assert not before & uids(site), "each replica is another"
+            assert not before & site.uids("rolled"), "each replica is another"
         print(f"\nchange of {what}, surge {surge}: streams {long}; requests {short}; at most {max(counts.pods)} pods, ")
         print(f"at least {counts.least} served")
         assert not long.faults
@@ -207,7 +202,7 @@ async def test_five_broken_changes_are_taken_back_and_a_good_one_goes_through(si
     await site.until_ready("rolled", replicas=3)
     url = site.url("rolled")
     for what, (change, words) in BROKEN.items():
-        old = uids(site)
+        old = site.uids("rolled")
         async with (
             sampled(site, "rolled") as counts,
             streams(url, model="rolled", count=20, seconds=30, rate=TOKENS_PER_SECOND) as long,
@@ -222,7 +217,7 @@ async def test_five_broken_changes_are_taken_back_and_a_good_one_goes_through(si
         assert max(counts.pods) <= 4
         # What an engine had under way when it died is cut, and its clients are told; all else is answered.
         allowed = {Fault.CUT} if "dies" in what else set()
-        assert uids(site) == old or "dies" in what, "no replica that served was touched"
+        assert site.uids("rolled") == old or "dies" in what, "no replica that served was touched"
         assert long.kinds.keys() | short.kinds.keys() <= allowed
     site.apply("rolled", engine=fake(**{"max-concurrent": 50}), **spec)
     await site.until_ready("rolled", replicas=3)

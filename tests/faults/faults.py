@@ -106,7 +106,7 @@ def _has_successor(scene: Scene) -> bool:
 
 def _replaced(component: str) -> Over:
     def replaced(scene: Scene) -> bool:
-        there = {pod["metadata"]["uid"] for pod in scene.site.pods(scene.name, component)}
+        there = scene.site.uids(scene.name, component)
         return scene.marks["victim"] not in there and len(there) > 0
 
     return replaced
@@ -143,12 +143,12 @@ def _delete(component: str, *how: str) -> Break:
 
 async def _kill_operator_in_a_rollout(scene: Scene) -> None:
     site = scene.site
-    before = {pod["metadata"]["uid"] for pod in site.pods(scene.name, "worker")}
+    before = site.uids(scene.name)
     patch = '{"spec":{"engine":{"env":[{"name":"TEST_CHANGE","value":"1"}]}}}'
     site.kubectl("patch", "llmdeployment", scene.name, "--type=merge", f"--patch={patch}")
     await site.until(
         "the first pod of the new revision",
-        lambda: bool({pod["metadata"]["uid"] for pod in site.pods(scene.name, "worker")} - before),
+        lambda: bool(site.uids(scene.name) - before),
     )
     operator = ("--namespace=sundog-system", "--selector=app.kubernetes.io/name=sundog-operator")
     site.cluster.kubectl("delete", "pods", *operator, "--force", "--grace-period=0")
@@ -156,8 +156,7 @@ async def _kill_operator_in_a_rollout(scene: Scene) -> None:
 
 
 def _rolled_out(scene: Scene) -> bool:
-    there = {pod["metadata"]["uid"] for pod in scene.site.pods(scene.name, "worker")}
-    return not there & scene.marks["before"]
+    return not scene.site.uids(scene.name) & scene.marks["before"]
 
 
 async def _stop_api_server(scene: Scene) -> None:

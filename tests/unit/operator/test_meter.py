@@ -28,6 +28,7 @@ from sundog_operator.core.names import (
 from sundog_operator.core.observed import RouterLoad
 from sundog_operator.kube.store import ResourceKey, Store
 from sundog_operator.meter import Meter
+from tests.apiserver.operator.world import until
 
 KEY = ResourceKey("prod", "qwen3")
 MASTER_KEY = b"0123456789abcdef"
@@ -128,8 +129,7 @@ async def test_all_who_ask_within_a_second_share_one_answer(world: World, meter:
     world.pod("r1", ROUTER, "10.0.0.1", ROUTER_SAYS)
     world.hold.clear()
     asking = [asyncio.create_task(meter.load(KEY)) for _ in range(20)]
-    while not world.asked:  # noqa: ASYNC110 what is waited for is on the other side of a socket
-        await asyncio.sleep(0)
+    await until(lambda: world.asked, "a router is asked")
     asking[0].cancel()  # the others' answer does not hang on it
     world.hold.set()
     answers = await asyncio.gather(*asking[1:])
@@ -208,9 +208,7 @@ async def test_of_a_hundred_pods_sixty_four_are_asked_at_once_and_then_the_other
         world.pod(f"w{n}", WORKER, f"10.0.1.{n}", REPLICA_SAYS)
     world.hold.clear()
     load = asyncio.create_task(meter.load(KEY))
-    async with asyncio.timeout(30):
-        while len(world.asked) < 64:  # noqa: ASYNC110 what is waited for is on the other side of a socket
-            await asyncio.sleep(0)
+    await until(lambda: len(world.asked) >= 64, "64 are asked")
     # Whoever else were on the way would be here before one who sets out now, and ten times so.
     async with aiohttp.ClientSession() as session:
         for _ in range(10):
