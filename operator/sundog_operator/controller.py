@@ -321,8 +321,10 @@ class Controller:
                 await self._apply(manifest)
             case Create(manifest=manifest):
                 await self._client.create(manifest)
-            case Delete(key=key, uid=uid):
-                left = await self._client.delete(key.kind, namespace=resolved.namespace, name=key.name, uid=uid)
+            case Delete(key=key, uid=uid, grace_seconds=grace_seconds):
+                left = await self._client.delete(
+                    key.kind, namespace=resolved.namespace, name=key.name, uid=uid, grace_seconds=grace_seconds
+                )
                 if left is None:
                     self._store.remove_uid(key.kind, namespace=resolved.namespace, name=key.name, uid=uid)
                 else:

@@ -1,13 +1,18 @@
-"""`spec.rollout.progressDeadlineSeconds` and `minReadySeconds`: how long what may take."""
+"""`spec.rollout.progressDeadlineSeconds` and `minReadySeconds`, and the end of a pod: how long what may take."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
+from typing import Final
 
 from sundog_operator.core.names import Manifest
 from sundog_operator.core.observed import Observed
 from sundog_operator.core.resolve import Resolved
-from sundog_operator.core.view import RevisionView, condition, is_ready, ready_since, was_up
+from sundog_operator.core.view import RevisionView, condition, is_ready, ready_since, told_to_end_at, was_up
+
+SLOW_END_SECONDS: Final = 60.0
+"""A pod without requests has ended by then; one that has not is named, for others may wait for its place."""
 
 
 def seconds_to_deadline(resolved: Resolved, observed: Observed, revision: RevisionView) -> float | None:
@@ -33,6 +38,19 @@ def seconds_to_available(resolved: Resolved, observed: Observed, revision: Revis
     least = resolved.spec.rollout.min_ready_seconds
     ages = [observed.unix_seconds - ready_since(pod) for pod in revision.pods if is_ready(pod)]
     return min((least - age for age in ages if age < least), default=None)
+
+
+def slow_ends(observed: Observed, revisions: Iterable[RevisionView]) -> list[Manifest]:
+    """Pods that were told to end a while ago and are still there, the first one in front."""
+    ending = [pod for revision in revisions for pod in revision.ending]
+    slow = [pod for pod in ending if observed.unix_seconds - told_to_end_at(pod) >= SLOW_END_SECONDS]
+    return sorted(slow, key=lambda pod: (told_to_end_at(pod), pod["metadata"]["name"]))
+
+
+def seconds_to_slow_end(observed: Observed, revisions: Iterable[RevisionView]) -> float | None:
+    """Seconds until the next pod that ends is a slow one; None where none ends that is not already."""
+    ages = [observed.unix_seconds - told_to_end_at(pod) for revision in revisions for pod in revision.ending]
+    return min((SLOW_END_SECONDS - age for age in ages if age < SLOW_END_SECONDS), default=None)
 
 
 def _seconds_left(resolved: Resolved, observed: Observed, revision: RevisionView) -> float | None:

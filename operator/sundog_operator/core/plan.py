@@ -16,13 +16,14 @@ from sundog_operator.core.builders import revision as builders
 from sundog_operator.core.builders import router
 from sundog_operator.core.builders.autoscaler import horizontal_pod_autoscaler, scaled_object
 from sundog_operator.core.comparison import applied_hash, is_applied, with_applied_hash
-from sundog_operator.core.deadline import seconds_to_available, seconds_to_deadline
+from sundog_operator.core.deadline import seconds_to_available, seconds_to_deadline, seconds_to_slow_end
 from sundog_operator.core.history import Entry, Withdrawal, changed
 from sundog_operator.core.history import manifest as entry_manifest
 from sundog_operator.core.judgement import verdict
 from sundog_operator.core.names import Manifest, ObjectKey, key_of
 from sundog_operator.core.observed import Observed, ServeState
 from sundog_operator.core.resolve import Resolved
+from sundog_operator.core.timeouts import NOTHING_TO_DRAIN_SECONDS
 from sundog_operator.core.view import RevisionView, View, is_part, view
 from sundog_operator.core.writes import Apply, Create, Delete, Plan, Scale, ScaleServe, Write
 from sundog_operator.core.zero import (
@@ -37,6 +38,7 @@ from sundog_operator.core.zero import (
 # which takes minutes and whose end the pods tell, rarely.
 DRAINING_LOOK_AGAIN_SECONDS = 1.0
 LOADING_LOOK_AGAIN_SECONDS = 5.0
+SETTLING_LOOK_AGAIN_SECONDS = 1.0
 
 
 def make_plan(resolved: Resolved, observed: Observed) -> Plan:
@@ -52,6 +54,7 @@ def make_plan(resolved: Resolved, observed: Observed) -> Plan:
         *remembered,
         *_revisions(resolved, observed, seen),
         *_removals(resolved, observed, seen),
+        *_shorter_ends(seen),
         *_autoscaling(resolved, observed, seen),
     ]
     return Plan(tuple(writes), _look_again(resolved, observed, seen))
@@ -203,6 +206,25 @@ def _delete_revision(resolved: Resolved, observed: Observed, revision: RevisionV
     return [Delete(key, metadata["uid"], reason) for key, metadata in found if not metadata.get("deletionTimestamp")]
 
 
+def _shorter_ends(seen: View) -> list[Write]:
+    """Give a pod that ends the time for its requests only where it may have some.
+
+    A container that is told to end in the moment in which it starts, before anything in it listens, does not hear it.
+    It would hold its GPU, and its place in a rollout, until the longest drain is over; told again, it ends.
+    """
+    return [
+        Delete(
+            ObjectKey("Pod", pod["metadata"]["name"]),
+            pod["metadata"]["uid"],
+            "its replica has never answered: there is nothing to drain",
+            grace_seconds=NOTHING_TO_DRAIN_SECONDS,
+        )
+        for revision in seen.revisions
+        for pod in revision.ending_idle
+        if pod["metadata"].get("deletionGracePeriodSeconds", 0) > NOTHING_TO_DRAIN_SECONDS
+    ]
+
+
 def _autoscaling(resolved: Resolved, observed: Observed, seen: View) -> list[Write]:
     """The object that scales, and the steps to zero and from there that it leaves to the operator."""
     wanted, ours = autoscaler(resolved.spec), made_by_us(resolved)
@@ -228,10 +250,16 @@ def _look_again(resolved: Resolved, observed: Observed, seen: View) -> float | N
     waits = [seconds for seconds in [seconds_to_deadline(resolved, observed, goal)] if seconds is not None]
     if (left := seconds_to_available(resolved, observed, goal)) is not None:
         waits.append(max(left, LEAST_LOOK_AGAIN_SECONDS))
+    if seen.leaving and (left := seconds_to_slow_end(observed, seen.revisions)) is not None:
+        waits.append(max(left, LEAST_LOOK_AGAIN_SECONDS))
     if any(_is_draining(seen, revision) for revision in asked):
         waits.append(DRAINING_LOOK_AGAIN_SECONDS)
     elif goal.serve is not None and not _is_settled(seen):
         waits.append(LOADING_LOOK_AGAIN_SECONDS)
+    elif seen.leaving and not seen.paused:
+        # A pod may be ready a moment before Serve calls its replica running, or a head be slow to answer: until that is
+        # told, nothing else goes.
+        waits.append(SETTLING_LOOK_AGAIN_SECONDS)
     if (seconds := seconds_to_look_again(resolved, observed)) is not None:
         waits.append(seconds)
     if observed.routers and refusal(observed, desired=seen.desired):

@@ -12,6 +12,7 @@ from typing import Any
 from sundog_operator.core import names
 from sundog_operator.core.adapters import CONDITION, adapters_ready, adapters_status
 from sundog_operator.core.autoscaling import active, decisions
+from sundog_operator.core.deadline import slow_ends
 from sundog_operator.core.errors import InvalidSpec
 from sundog_operator.core.history import Withdrawal
 from sundog_operator.core.judgement import ROLLED_BACK, problem
@@ -134,8 +135,8 @@ def _progress(resolved: Resolved, observed: Observed, seen: View) -> tuple[str, 
     unreachable = goal.serve if isinstance(goal.serve, HeadUnreachable) else None
     steps = (
         (resolved.spec.suspend and target > 0, "Suspending", "the routers are being told to refuse requests"),
-        (bool(seen.leaving) and seen.paused, "Paused", f"the rollout is paused: {_counts(seen)}"),
-        (bool(seen.leaving) and target > 0, "RollingOut", _counts(seen)),
+        (bool(seen.leaving) and seen.paused, "Paused", f"the rollout is paused: {_counts(observed, seen)}"),
+        (bool(seen.leaving) and target > 0, "RollingOut", _counts(observed, seen)),
         (not goal.is_complete(target) and not goal.head_is_ready, "HeadStarting", "the Ray head is starting"),
         (
             not goal.is_complete(target) and unreachable is not None,
@@ -175,13 +176,18 @@ def _still_starting(resolved: Resolved, seen: View) -> str:
     return f"{answer}; they must do so for spec.rollout.minReadySeconds ({resolved.spec.rollout.min_ready_seconds} s)"
 
 
-def _counts(seen: View) -> str:
+def _counts(observed: Observed, seen: View) -> str:
     """Where a rollout stands: what changes only with a step, and not with each probe that fails on a busy node."""
     of_the_old = sum(seen.steps[each.hash].replicas for each in seen.leaving)
     new = min(sum(was_up(pod) for pod in seen.goal.pods), seen.desired)
     told = f"{new} of {seen.desired} replicas are of revision {seen.goal.hash}, {of_the_old} of the old"
     silent = [each.serve.reason for each in seen.leaving if isinstance(each.serve, HeadUnreachable)]
-    return f"{told}; it cannot be drained: {silent[0]}" if silent else told
+    if silent:
+        return f"{told}; it cannot be drained: {silent[0]}"
+    if slow := slow_ends(observed, seen.revisions):
+        pod = slow[0]["metadata"]
+        return f"{told}; pod {pod['name']} ends, with its requests, by {pod['deletionTimestamp']} at the latest"
+    return told
 
 
 def _available(resolved: Resolved, observed: Observed, seen: View) -> tuple[str, str, str]:

@@ -36,6 +36,7 @@ _POD_METADATA: Final = (
     "ownerReferences",
     "creationTimestamp",
     "deletionTimestamp",
+    "deletionGracePeriodSeconds",
 )
 _POD_STATUS: Final = ("phase", "reason", "message", "conditions", "podIP", "containerStatuses", "initContainerStatuses")
 _CHILD_KINDS: Final = frozenset(resource.kind for resource in CHILDREN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Self
@@ -18,7 +19,7 @@ from sundog_operator.core.names import (
     WORKER,
     Manifest,
 )
-from tests.apiserver.operator.world import POLL_SECONDS, Api
+from tests.apiserver.operator.world import Api
 
 
 class Kubelet:
@@ -31,6 +32,8 @@ class Kubelet:
         """By pod's uid."""
         self.revisions: dict[str, list[str]] = {}
         """Addresses of the worker pods of each revision."""
+        self._pods: dict[str, str] = {}
+        """The revision of each worker pod, by its uid."""
         self.status: Callable[[Manifest, str], Manifest] = running
         """What becomes of a pod, given it and its address."""
         self._told: set[str] = set()
@@ -49,25 +52,29 @@ class Kubelet:
 
     async def _run(self) -> None:
         while True:
-            pods = await self._api.list("Pod")
-            revisions: dict[str, list[str]] = {}
-            for pod in pods:
-                address = self.addresses.setdefault(
-                    pod["metadata"]["uid"], f"10.1.{len(self.addresses) // 250}.{len(self.addresses) % 250 + 1}"
-                )
-                labels = pod["metadata"].get("labels", {})
-                if labels.get(COMPONENT_LABEL) == WORKER:
-                    revisions.setdefault(labels[REVISION_LABEL], []).append(address)
-                    if "broken" in pod["spec"].get("nodeSelector", {}):
-                        self.broken.add(labels[REVISION_LABEL])
-                if pod["metadata"]["uid"] not in self._told and "deletionTimestamp" not in pod["metadata"]:
-                    with suppress(AssertionError):  # deleted meanwhile
-                        await self._api.merge(
-                            "Pod", pod["metadata"]["name"], {"status": self.status(pod, address)}, "status"
-                        )
-                        self._told.add(pod["metadata"]["uid"])
-            self.revisions = revisions
-            await asyncio.sleep(POLL_SECONDS)
+            self._pods.clear()
+            async for what, pod in self._api.watch("Pod"):
+                await self._hear(what, pod)
+
+    async def _hear(self, what: str, pod: Manifest) -> None:
+        metadata = pod["metadata"]
+        uid, labels = metadata["uid"], metadata.get("labels", {})
+        if what == "DELETED":
+            self._pods.pop(uid, None)
+        else:
+            self.addresses.setdefault(uid, f"10.1.{len(self.addresses) // 250}.{len(self.addresses) % 250 + 1}")
+            if labels.get(COMPONENT_LABEL) == WORKER:
+                self._pods[uid] = labels[REVISION_LABEL]
+                if "broken" in pod["spec"].get("nodeSelector", {}):
+                    self.broken.add(labels[REVISION_LABEL])
+        self.revisions = defaultdict(list)
+        for each, revision in self._pods.items():
+            self.revisions[revision].append(self.addresses[each])
+        if uid not in self._told and what != "DELETED" and "deletionTimestamp" not in metadata:
+            with suppress(AssertionError):  # deleted meanwhile
+                status = {"status": self.status(pod, self.addresses[uid])}
+                await self._api.merge("Pod", metadata["name"], status, "status")
+                self._told.add(uid)
 
 
 def running(pod: Manifest, address: str) -> Manifest:

@@ -171,6 +171,8 @@ async def run(cluster: Cluster, folder: Path, life: Life, *, lane: int | None, t
             keeping = asyncio.create_task(killer.keep())
             try:
                 await life.prepare(place)
+                # Ready may be told before that a revision serves is remembered: no write of the preparation may count.
+                await until(killer.has_settled, f"{life.name} is prepared", seconds=SETTLE_SECONDS)
                 killer.arm()
                 await life.act(place)
 

@@ -129,7 +129,7 @@ async def test_any_edits_end_where_a_fresh_create_of_the_last_spec_ends(place: P
         async def all_ready() -> bool:
             return not await unready()
 
-        await until(all_ready, "all are ready", seconds=900)
+        await until(all_ready, "all are ready", seconds=900, every=1.0)  # a list of them is long
         await until(lambda: place.quiet(proxy), "nothing is written any more", seconds=60)
         objects = await gathered(place.api)
     by_spec = {json.dumps(spec, sort_keys=True): name for name, spec in fresh.items()}

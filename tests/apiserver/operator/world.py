@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,6 +57,7 @@ async def until(
     what: str | Callable[[], str],
     *,
     seconds: float = CONDITION_SECONDS,
+    every: float = POLL_SECONDS,
 ) -> Any:
     """Ask until the condition holds, and give what it gave; fails with what it last gave when time is up."""
     deadline = time.monotonic() + seconds
@@ -69,7 +70,7 @@ async def until(
         if time.monotonic() > deadline:
             told = what if isinstance(what, str) else what()
             raise AssertionError(f"not within {seconds:g} s: {told} (last: {found!r})")
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(every)
 
 
 class Api:
@@ -105,6 +106,20 @@ class Api:
     async def list(self, kind: str) -> list[Manifest]:
         found: list[Manifest] = (await self.request("GET", self.path(kind)))["items"]
         return found
+
+    async def watch(self, kind: str) -> AsyncIterator[tuple[str, Manifest]]:
+        """Tell each object that there is as `ADDED`, then what becomes of it, until the server ends the watch."""
+        assert self.session
+        found = await self.request("GET", self.path(kind))
+        for manifest in found["items"]:
+            yield "ADDED", manifest
+        since = {"watch": "true", "resourceVersion": found["metadata"]["resourceVersion"]}
+        async with self.session.get(self.path(kind), params=since, timeout=aiohttp.ClientTimeout(total=None)) as answer:
+            async for line in answer.content:
+                told = json.loads(line)
+                if told["type"] == "ERROR":
+                    return  # too old: it begins anew
+                yield told["type"], told["object"]
 
     async def get(self, kind: str, name: str) -> Manifest | None:
         found: Manifest | None = await self.request("GET", self.path(kind, name))

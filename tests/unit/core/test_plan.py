@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 
 import pytest
 
 from sundog_operator.core import names
-from sundog_operator.core.names import ObjectKey
+from sundog_operator.core.names import Manifest, ObjectKey
 from sundog_operator.core.plan import make_plan
 from sundog_operator.core.writes import Apply, Delete, PutServe, ScaleServe
-from tests.unit.core.world import World, kinds, resource, set_ready
+from tests.unit.core.world import Serve, World, kinds, resource, set_ready
 
 
 @pytest.fixture
@@ -163,6 +164,30 @@ def test_a_changed_spec_replaces_one_replica_after_the_other_and_the_old_head_go
     assert served.ready() == ("True", "AllReplicasReady")
 
 
+@pytest.mark.parametrize("what", ["Serve has yet to call it running", "the old head does not answer"])
+def test_a_rollout_that_waits_for_what_no_watch_tells_looks_again(served: World, what: str) -> None:
+    old = served.resolved.revision
+    served.edit(engine={"args": {"max-model-len": 1024}})
+    new = served.resolved.revision
+    while len(served.serves.get(new, Serve()).replicas) < 3:
+        served.round()
+    serve = served.serves[new]
+    address = list(serve.replicas)[-1]
+    if "Serve" in what:
+        serve.replicas[address] = "STARTING"
+    else:
+        served.heads_away = True
+    plan = served.step()
+    while plan.writes:
+        plan = served.step()
+    assert served.workers()[f"qwen3-{old}-worker"] == 1
+    assert plan.look_again_seconds
+    serve.replicas[address] = "RUNNING"
+    served.heads_away = False
+    served.converge()
+    assert served.workers() == {f"qwen3-{new}-worker": 3}
+
+
 def test_the_head_of_an_old_revision_stays_until_the_last_of_its_workers_has_gone(served: World) -> None:
     old = served.resolved.revision
     served.edit(engine={"args": {"max-model-len": 1024}})
@@ -176,6 +201,58 @@ def test_the_head_of_an_old_revision_stays_until_the_last_of_its_workers_has_gon
     served.settle()  # they have
     served.step()
     assert not [key for key in without_history(served) if old in key.name]
+
+
+def told_to_end(world: World, *, started: bool, grace: int = 780, ago: float = 1) -> Manifest:
+    """A worker pod of a change that was told to end."""
+    world.edit(engine={"args": {"max-model-len": 1}})
+    new = world.resolved.revision
+    while not world.serves.get(new, Serve()).config:
+        world.step()
+        world.settle(ready=False)
+    (pod,) = (pod for pod in world.pods.values() if pod["metadata"]["owner"] == f"qwen3-{new}-worker")
+    pod["status"]["containerStatuses"] = [{"name": "engine", "started": started, "state": {"running": {}}}]
+    at = datetime.fromtimestamp(world.now - ago + grace, UTC).isoformat().replace("+00:00", "Z")
+    pod["metadata"] |= {"deletionTimestamp": at, "deletionGracePeriodSeconds": grace}
+    return pod
+
+
+def test_a_pod_that_ends_without_ever_having_answered_gets_less_time_to(served: World) -> None:
+    """SIGTERM in the moment in which a container starts is lost: the pod would hold its place for the longest drain."""
+    pod = told_to_end(served, started=False)
+    (write,) = (write for write in served.step().writes if isinstance(write, Delete))
+    assert (write.key, write.uid) == (ObjectKey("Pod", pod["metadata"]["name"]), pod["metadata"]["uid"])
+    assert write.grace_seconds == 30
+    pod["metadata"]["deletionGracePeriodSeconds"] = 30
+    assert served.step().writes == ()
+
+
+@pytest.mark.parametrize("what", ["its startup probe passed", "Serve has a replica there", "no container runs"])
+def test_a_pod_that_may_have_requests_keeps_its_time_to_end(served: World, what: str) -> None:
+    pod = told_to_end(served, started="startup" in what)
+    if "Serve" in what:
+        served.serves[served.resolved.revision].replicas[pod["status"]["podIP"]] = "STOPPING"
+    elif "no" in what:
+        pod["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "ImagePullBackOff"}}
+    assert not [write for write in served.step().writes if isinstance(write, Delete)]
+
+
+def test_a_pod_that_is_slow_to_end_is_named_while_a_rollout_may_wait_for_it(served: World) -> None:
+    pod = told_to_end(served, started=True, ago=50)
+    plan = served.step()
+    assert plan.look_again_seconds
+    assert plan.look_again_seconds <= 10
+    assert pod["metadata"]["name"] not in message_of(served)
+    served.now += 10
+    served.step()
+    name, by = pod["metadata"]["name"], pod["metadata"]["deletionTimestamp"]
+    assert f"; pod {name} ends, with its requests, by {by} at the latest" in message_of(served)
+
+
+def message_of(world: World) -> str:
+    (ready,) = (each for each in world.resource["status"]["conditions"] if each["type"] == "Ready")
+    assert ready["reason"] == "RollingOut"
+    return str(ready["message"])
 
 
 def test_a_spec_that_changes_again_withdraws_the_revision_that_never_served(served: World) -> None:
