@@ -45,7 +45,7 @@ for path in glob.glob("/proc/[0-9]*/cmdline"):
 """
 
 
-async def test_a_worker_that_does_not_hear_that_it_must_end_is_told_again(site: Site) -> None:
+async def test_a_worker_that_does_not_hear_that_it_must_end_is_ended(site: Site) -> None:
     """As one that is told so in the moment in which its container starts; its time to drain would be 13 minutes."""
     site.apply("deaf", engine={"name": "fake", "args": {"start-delay-seconds": 3600}})
 

@@ -19,7 +19,7 @@ large model from a disk takes minutes. It goes as soon as the successor runs; on
 used up, and the drain of the node takes so much longer."""
 
 NOTHING_TO_DRAIN_SECONDS = 30
-"""Kubernetes: until a container is killed whose replica has never answered. No request is under way on it."""
+"""Until a container is killed whose replica has never answered: no request is under way on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
