@@ -321,10 +321,8 @@ class Controller:
                 await self._apply(manifest)
             case Create(manifest=manifest):
                 await self._client.create(manifest)
-            case Delete(key=key, uid=uid, grace_seconds=grace_seconds):
-                left = await self._client.delete(
-                    key.kind, namespace=resolved.namespace, name=key.name, uid=uid, grace_seconds=grace_seconds
-                )
+            case Delete(key=key, uid=uid):
+                left = await self._client.delete(key.kind, namespace=resolved.namespace, name=key.name, uid=uid)
                 if left is None:
                     self._store.remove_uid(key.kind, namespace=resolved.namespace, name=key.name, uid=uid)
                 else:

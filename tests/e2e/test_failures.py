@@ -36,32 +36,6 @@ async def test_what_kubernetes_lacks_is_told(site: Site) -> None:
     await site.until_ready("secret", replicas=1)
 
 
-# Stops the process that hears SIGTERM in a worker.
-_DEAFEN = """
-import glob, os, signal
-for path in glob.glob("/proc/[0-9]*/cmdline"):
-    if open(path).read().split("\\0")[1:3] == ["-m", "sundog_serving.ray_node"]:
-        os.kill(int(path.split("/")[2]), signal.SIGSTOP)
-"""
-
-
-async def test_a_worker_that_does_not_hear_that_it_must_end_is_ended(site: Site) -> None:
-    """As one that is told so in the moment in which its container starts; its time to drain would be 13 minutes."""
-    site.apply("deaf", engine={"name": "fake", "args": {"start-delay-seconds": 3600}})
-
-    def runs() -> bool:
-        states = [state for pod in site.pods("deaf", "worker") for state in pod["status"].get("containerStatuses", [])]
-        return any("running" in state["state"] for state in states)
-
-    await site.until("its container runs", runs)
-    (worker,) = site.pods("deaf", "worker")
-    assert worker["spec"]["terminationGracePeriodSeconds"] == 780
-    site.kubectl("exec", worker["metadata"]["name"], "--", "python3", "-c", _DEAFEN)
-    site.kubectl("scale", "llmdeployment/deaf", "--replicas=0")
-    worker_pods = "sundog.dev/llmdeployment=deaf,sundog.dev/component=worker"
-    await site.until("it has gone", lambda: not site.list("pods", worker_pods))
-
-
 @pytest.mark.vllm
 async def test_what_vllm_refuses_is_told_in_its_words_and_the_cure_is_taken(site: Site) -> None:
     """Three folders that hold no model, and an argument that there is not; all at once."""

@@ -84,11 +84,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch]
-# A pod that is to go first is marked; the Deployment's controller deletes it. One that does not
-# end and has nothing to drain is deleted once more, with less time.
+# A pod that is to go first is marked; the Deployment's controller deletes it.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch, patch, delete]
+  verbs: [list, watch, patch]
 - apiGroups: [""]
   resources: [secrets]
   verbs: [create]

@@ -23,8 +23,7 @@ from sundog_operator.core.judgement import verdict
 from sundog_operator.core.names import Manifest, ObjectKey, key_of
 from sundog_operator.core.observed import Observed, ServeState
 from sundog_operator.core.resolve import Resolved
-from sundog_operator.core.timeouts import NOTHING_TO_DRAIN_SECONDS
-from sundog_operator.core.view import RevisionView, View, is_part, told_to_end_at, view
+from sundog_operator.core.view import RevisionView, View, is_part, view
 from sundog_operator.core.writes import Apply, Create, Delete, Plan, Scale, ScaleServe, Write
 from sundog_operator.core.zero import (
     LEAST_LOOK_AGAIN_SECONDS,
@@ -39,8 +38,6 @@ from sundog_operator.core.zero import (
 DRAINING_LOOK_AGAIN_SECONDS = 1.0
 LOADING_LOOK_AGAIN_SECONDS = 5.0
 SETTLING_LOOK_AGAIN_SECONDS = 1.0
-KILL_SECONDS = 1
-"""Of grace: as little as there may be where the kubelet has still to say that the pod has ended."""
 
 
 def make_plan(resolved: Resolved, observed: Observed) -> Plan:
@@ -56,7 +53,6 @@ def make_plan(resolved: Resolved, observed: Observed) -> Plan:
         *remembered,
         *_revisions(resolved, observed, seen),
         *_removals(resolved, observed, seen),
-        *_overdue_ends(observed, seen),
         *_autoscaling(resolved, observed, seen),
     ]
     return Plan(tuple(writes), _look_again(resolved, observed, seen))
@@ -208,26 +204,6 @@ def _delete_revision(resolved: Resolved, observed: Observed, revision: RevisionV
     return [Delete(key, metadata["uid"], reason) for key, metadata in found if not metadata.get("deletionTimestamp")]
 
 
-def _overdue_ends(observed: Observed, seen: View) -> list[Write]:
-    """End a pod that should have ended long ago: it has the time for its requests, and can have none.
-
-    A container that is told to end in the moment in which it starts, before anything in it listens, does not hear it.
-    It would hold its GPU, and its place in a rollout, until the longest drain is over. Not at once: a kubelet (1.37)
-    that is told of less time before it has begun with the end overhears it.
-    """
-    return [
-        Delete(
-            ObjectKey("Pod", pod["metadata"]["name"]),
-            pod["metadata"]["uid"],
-            f"it was told to end {NOTHING_TO_DRAIN_SECONDS} s ago, and its replica has never answered",
-            grace_seconds=KILL_SECONDS,
-        )
-        for revision in seen.revisions
-        for pod in revision.ending_idle
-        if observed.unix_seconds - told_to_end_at(pod) >= NOTHING_TO_DRAIN_SECONDS
-    ]
-
-
 def _autoscaling(resolved: Resolved, observed: Observed, seen: View) -> list[Write]:
     """The object that scales, and the steps to zero and from there that it leaves to the operator."""
     wanted, ours = autoscaler(resolved.spec), made_by_us(resolved)
@@ -253,8 +229,6 @@ def _look_again(resolved: Resolved, observed: Observed, seen: View) -> float | N
     waits = [seconds for seconds in [seconds_to_deadline(resolved, observed, goal)] if seconds is not None]
     if (left := seconds_to_available(resolved, observed, goal)) is not None:
         waits.append(max(left, LEAST_LOOK_AGAIN_SECONDS))
-    overdue = [told_to_end_at(pod) + NOTHING_TO_DRAIN_SECONDS for each in seen.revisions for pod in each.ending_idle]
-    waits += [max(at - observed.unix_seconds, LEAST_LOOK_AGAIN_SECONDS) for at in overdue]
     if seen.leaving and (left := seconds_to_slow_end(observed, seen.revisions)) is not None:
         waits.append(max(left, LEAST_LOOK_AGAIN_SECONDS))
     if any(_is_draining(seen, revision) for revision in asked):

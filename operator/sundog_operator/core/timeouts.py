@@ -18,9 +18,6 @@ MOVE_SECONDS = 600
 large model from a disk takes minutes. It goes as soon as the successor runs; only where that finds no place is it all
 used up, and the drain of the node takes so much longer."""
 
-NOTHING_TO_DRAIN_SECONDS = 30
-"""Until a container is killed whose replica has never answered: no request is under way on it."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:

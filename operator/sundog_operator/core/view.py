@@ -97,15 +97,6 @@ class RevisionView:
         occupied = {replica.node_ip for replica in self.application.replicas}
         return tuple(pod for pod in self.pods if pod.get("status", {}).get("podIP") not in occupied)
 
-    @property
-    def ending_idle(self) -> tuple[Manifest, ...]:
-        """Those of `ending` whose containers run, and that can have no request: their replicas have never answered."""
-        replicas = self.application.replicas if self.application else ()
-        answered = {replica.node_ip for replica in replicas if replica.state != "STARTING"}
-        return tuple(
-            pod for pod in self.ending if runs(pod) and not was_up(pod) and pod["status"].get("podIP") not in answered
-        )
-
     def members(self, *, in_charge: bool, withdrawn: bool) -> Members:
         """Count what the planner of a rollout looks at."""
         state = self.application
@@ -303,11 +294,6 @@ def is_ready(pod: Manifest) -> bool:
 def was_up(pod: Manifest) -> bool:
     """Whether the pod's container got past its startup probe: the replica has answered."""
     return any(status.get("started") for status in pod.get("status", {}).get("containerStatuses", []))
-
-
-def runs(pod: Manifest) -> bool:
-    """Whether a container of the pod runs."""
-    return any("running" in status.get("state", {}) for status in pod.get("status", {}).get("containerStatuses", []))
 
 
 def told_to_end_at(pod: Manifest) -> float:

@@ -36,8 +36,6 @@ class Delete:
     uid: str
     reason: str
     irreversible: bool = True
-    grace_seconds: int | None = None
-    """Of a pod, until it is killed; None: as the pod says."""
 
 
 @dataclass(frozen=True, slots=True)

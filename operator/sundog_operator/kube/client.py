@@ -151,10 +151,8 @@ class Client:
                 return None
             raise
 
-    async def delete(
-        self, kind: str, *, namespace: str, name: str, uid: str, grace_seconds: int | None = None
-    ) -> Manifest | None:
-        """Delete an object if it still has this uid; a pod that ends already may be given less time so.
+    async def delete(self, kind: str, *, namespace: str, name: str, uid: str) -> Manifest | None:
+        """Delete an object if it still has this uid.
 
         Returns:
             The object where the server deletes it later, else None: it is gone, or another has taken its name.
@@ -163,14 +161,12 @@ class Client:
             KubeError: it was refused, or the server could not be reached.
             NotLeading: this process may not write.
         """
-        options: Manifest = {
+        options = {
             "kind": "DeleteOptions",
             "apiVersion": "v1",
             "propagationPolicy": "Background",
             "preconditions": {"uid": uid},
         }
-        if grace_seconds is not None:
-            options["gracePeriodSeconds"] = grace_seconds
         resource = BY_KIND[kind]
         target = _Target(resource, resource.path(namespace=namespace, name=name))
         try:

@@ -19,7 +19,7 @@ WORK: dict[tuple[str, str], set[str]] = {
     ("", "serviceaccounts"): {"get", "list", "watch", "create", "patch"},
     ("networking.k8s.io", "networkpolicies"): {"get", "list", "watch", "create", "patch"},
     ("policy", "poddisruptionbudgets"): {"get", "list", "watch", "create", "patch"},
-    ("", "pods"): {"list", "watch", "patch", "delete"},
+    ("", "pods"): {"list", "watch", "patch"},
     ("", "secrets"): {"create"},
     ("events.k8s.io", "events"): {"create"},
 }

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from sundog_operator.core import names
-from sundog_operator.core.names import Manifest, ObjectKey
+from sundog_operator.core.names import ObjectKey
 from sundog_operator.core.plan import make_plan
 from sundog_operator.core.writes import Apply, Delete, PutServe, ScaleServe
 from tests.unit.core.world import Serve, World, kinds, resource, set_ready
@@ -203,45 +203,12 @@ def test_the_head_of_an_old_revision_stays_until_the_last_of_its_workers_has_gon
     assert not [key for key in without_history(served) if old in key.name]
 
 
-def told_to_end(world: World, *, started: bool, grace: int = 780, ago: float = 1) -> Manifest:
-    """A worker pod of a change that was told to end."""
-    world.edit(engine={"args": {"max-model-len": 1}})
-    new = world.resolved.revision
-    while not world.serves.get(new, Serve()).config:
-        world.step()
-        world.settle(ready=False)
-    (pod,) = (pod for pod in world.pods.values() if pod["metadata"]["owner"] == f"qwen3-{new}-worker")
-    pod["status"]["containerStatuses"] = [{"name": "engine", "started": started, "state": {"running": {}}}]
-    at = datetime.fromtimestamp(world.now - ago + grace, UTC).isoformat().replace("+00:00", "Z")
-    pod["metadata"] |= {"deletionTimestamp": at, "deletionGracePeriodSeconds": grace}
-    return pod
-
-
-def test_a_pod_that_should_have_ended_and_has_never_answered_is_killed(served: World) -> None:
-    """SIGTERM in the moment in which a container starts is lost: the pod would hold its place for the longest drain."""
-    pod = told_to_end(served, started=False, ago=20)
-    plan = served.step()
-    assert not [write for write in plan.writes if isinstance(write, Delete)]
-    assert plan.look_again_seconds
-    assert plan.look_again_seconds <= 10
-    served.now += 10
-    (write,) = (write for write in served.step().writes if isinstance(write, Delete))
-    assert (write.key, write.uid) == (ObjectKey("Pod", pod["metadata"]["name"]), pod["metadata"]["uid"])
-    assert write.grace_seconds == 1
-
-
-@pytest.mark.parametrize("what", ["its startup probe passed", "Serve has a replica there", "no container runs"])
-def test_a_pod_that_may_have_requests_keeps_its_time_to_end(served: World, what: str) -> None:
-    pod = told_to_end(served, started="startup" in what, ago=40)
-    if "Serve" in what:
-        served.serves[served.resolved.revision].replicas[pod["status"]["podIP"]] = "STOPPING"
-    elif "no" in what:
-        pod["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "ImagePullBackOff"}}
-    assert not [write for write in served.step().writes if isinstance(write, Delete)]
-
-
 def test_a_pod_that_is_slow_to_end_is_named_while_a_rollout_may_wait_for_it(served: World) -> None:
-    pod = told_to_end(served, started=True, ago=50)
+    served.edit(engine={"args": {"max-model-len": 1}})
+    served.round()
+    pod = next(iter(served.pods.values()))
+    at = datetime.fromtimestamp(served.now - 50 + 780, UTC).isoformat().replace("+00:00", "Z")
+    pod["metadata"] |= {"deletionTimestamp": at, "deletionGracePeriodSeconds": 780}
     plan = served.step()
     assert plan.look_again_seconds
     assert plan.look_again_seconds <= 10

@@ -159,10 +159,6 @@ class World:
                 self._apply(copy.deepcopy(manifest))
             case Create(manifest):
                 self.secrets.add(manifest["metadata"]["name"])
-            case Delete(key, uid) if key.kind == "Pod":
-                pod = self.pods[key.name]
-                assert pod["metadata"]["uid"] == uid
-                assert "deletionTimestamp" in pod["metadata"], "only its Deployment takes a pod away"
             case Delete(key, uid):
                 assert self.children[key]["metadata"]["uid"] == uid
                 del self.children[key]

@@ -108,9 +108,6 @@ async def test_deleting_names_the_uid_and_leaves_the_rest_to_the_background(clie
     assert method == "DELETE"
     assert body["preconditions"] == {"uid": "17"}
     assert body["propagationPolicy"] == "Background"
-    assert "gracePeriodSeconds" not in body
-    await client.delete("Pod", namespace="prod", name="a", uid="17", grace_seconds=30)
-    assert double.requests[-1][3]["gracePeriodSeconds"] == 30
 
 
 @pytest.mark.parametrize(

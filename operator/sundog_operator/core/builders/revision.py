@@ -17,7 +17,6 @@ from sundog_operator.core.builders.ray_environment import GCS_FOLDER, ray_enviro
 from sundog_operator.core.names import Manifest
 from sundog_operator.core.pod_template import merge_pod_template
 from sundog_operator.core.resolve import Resolved
-from sundog_operator.core.timeouts import NOTHING_TO_DRAIN_SECONDS
 
 # A head without Ray Client, job API and all of the dashboard but Serve's REST API takes 833 MB (PSS) instead of 1,105.
 RAY_START = ["tini", "--", "python3", "-m", "sundog_serving.ray_node", "start"]
@@ -34,7 +33,10 @@ _COMMON_ARGUMENTS = [
 ]
 # A head with Serve takes about 0.8 GB (PSS); it works only when something changes.
 HEAD_RESOURCES = {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"memory": "3Gi"}}
+# What has no replica has nothing to drain: a container that a probe ends need not wait for requests.
+_PROBE_GRACE_SECONDS = 30
 _HEAD_GRACE_SECONDS = 5
+_LISTENS_SECONDS = 2
 
 
 def head_claim(resolved: Resolved, revision: str) -> Manifest:
@@ -126,7 +128,7 @@ def worker_deployment(resolved: Resolved, revision: str, *, replicas: int) -> Ma
             "httpGet": health,
             "periodSeconds": 1,
             "failureThreshold": resolved.spec.rollout.progress_deadline_seconds,
-            "terminationGracePeriodSeconds": NOTHING_TO_DRAIN_SECONDS,
+            "terminationGracePeriodSeconds": _PROBE_GRACE_SECONDS,
         },
         "readinessProbe": {"httpGet": health, "periodSeconds": 1, "failureThreshold": 2},
         # The port is open while the replica lives, also while it drains. When it is gone the container starts afresh:
@@ -135,8 +137,10 @@ def worker_deployment(resolved: Resolved, revision: str, *, replicas: int) -> Ma
             "tcpSocket": {"port": names.REPLICA_PORT},
             "periodSeconds": 2,
             "failureThreshold": 3,
-            "terminationGracePeriodSeconds": NOTHING_TO_DRAIN_SECONDS,
+            "terminationGracePeriodSeconds": _PROBE_GRACE_SECONDS,
         },
+        # What is told to end before anything in it listens does not hear it, and would stay for its whole grace.
+        "lifecycle": {"preStop": {"sleep": {"seconds": _LISTENS_SECONDS}}},
         "resources": _resources(resolved.spec.resources.manifest(), {}),
     }
     volumes: list[dict[str, Any]] = []
