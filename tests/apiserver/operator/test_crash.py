@@ -183,6 +183,7 @@ async def run(cluster: Cluster, folder: Path, life: Life, *, lane: int | None, t
                     settled,
                     lambda: f"{life.name} settles after kills at {killer.killed_at}",
                     seconds=SETTLE_SECONDS,
+                    every=0.2,  # several lists each time, in four lanes
                 )
             finally:
                 keeping.cancel()

@@ -26,7 +26,7 @@ async def test_a_hundred_idle_resources_cost_no_write(place: Place) -> None:
         async def all_ready() -> bool:
             return await operator.metric('sundog_resources{ready="True"}') == RESOURCES
 
-        await until(all_ready, "all are ready", seconds=600)
+        await until(all_ready, "all are ready", seconds=600, every=1.0)  # a list of them is long
         # The controllers of Kubernetes have their last word, too.
         await until(lambda: place.quiet(proxy), "nothing is written any more", seconds=60)
         versions, written = await place.api.versions(), len(proxy.writes)
