@@ -14,7 +14,7 @@ from typing import Final
 from sundog_operator.core import names
 from sundog_operator.core.names import Manifest
 from sundog_operator.core.problems import pod_problem
-from sundog_operator.core.view import condition, is_ready, was_up
+from sundog_operator.core.view import condition, is_ready, told_to_end_at, was_up
 
 LOADING: Final = "loads the model"
 
@@ -68,10 +68,8 @@ def _load_seconds(pod: Manifest) -> float | None:
 def _phase(pod: Manifest, *, component: str, usual: float | None, now: float) -> Phase:
     metadata = pod["metadata"]
     name, node = str(metadata["name"]), str(pod.get("spec", {}).get("nodeName", ""))
-    if deleted := metadata.get("deletionTimestamp"):
-        # The API server writes when the grace ends, not when it began.
-        began = seconds_of(deleted) - float(metadata.get("deletionGracePeriodSeconds") or 0)
-        return Phase(name, node, "drains" if was_up(pod) else "ends", seconds=max(now - began, 0.0))
+    if metadata.get("deletionTimestamp"):
+        return Phase(name, node, "drains" if was_up(pod) else "ends", seconds=max(now - told_to_end_at(pod), 0.0))
     started = _started(pod)
     since = started if started is not None else seconds_of(metadata["creationTimestamp"])
     if is_ready(pod):

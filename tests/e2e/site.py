@@ -218,7 +218,7 @@ class Site:
 def _api(kubeconfig: Path) -> ApiClient:
     settings = Configuration()
     load_kube_config(str(kubeconfig), client_configuration=settings)  # type: ignore[no-untyped-call]
-    settings.proxy = None  # the cluster is here
+    settings.proxy = None  # as kubectl is called here: without one
     return ApiClient(settings)
 
 

@@ -37,6 +37,7 @@ from sundog_operator.core.zero import (
 # which takes minutes and whose end the pods tell, rarely.
 DRAINING_LOOK_AGAIN_SECONDS = 1.0
 LOADING_LOOK_AGAIN_SECONDS = 5.0
+# Where every pod is as it should be: what is waited for comes at any moment.
 SETTLING_LOOK_AGAIN_SECONDS = 1.0
 
 
