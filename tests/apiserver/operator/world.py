@@ -194,7 +194,9 @@ _PATTERNS = (
     (re.compile(r"\b[0-9a-f]{64}\b"), "<sha256>"),
     (re.compile(r"[A-Za-z0-9+/]{86}=="), "<token>"),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"), "<time>"),
-    (re.compile(r"-[a-z0-9]{8,10}-[a-z0-9]{5}\b"), "-<pod>"),
+    # Kubernetes writes the hash of a pod template, up to ten digits of it, and a pod's five random letters
+    # with this alphabet (k8s.io/apimachinery/pkg/util/rand).
+    (re.compile(r"-[bcdfghjklmnpqrstvwxz2456789]{1,10}-[bcdfghjklmnpqrstvwxz2456789]{5}\b"), "-<pod>"),
     (re.compile(r"\b[0-9a-f]{8}\b"), "<hash>"),
 )
 
