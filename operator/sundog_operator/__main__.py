@@ -184,7 +184,7 @@ class _Operator:
     async def _pass_over_all(self, client: Client, heads: HeadClient, meter: Meter) -> None:
         key = await self._patiently(lambda: master_key.read_or_create(client, self._config.namespace))
         registration = Registration(client, self._config, master_key=key, on_change=self._look_at_all)
-        controller = self._controller = Controller(
+        self._controller = Controller(
             config=self._config,
             store=self._store,
             client=client,
@@ -196,7 +196,7 @@ class _Operator:
         )
         await registration.look()
         self._look_at_all()
-        await _until_one_ends(registration.keep(), self._queue.run(), controller.watch_for_demand(self._queue.add))
+        await _until_one_ends(registration.keep(), self._queue.run(), meter.watch_for_demand(self._queue.add))
 
     def _look_at_all(self) -> None:
         for key in self._store.resources():

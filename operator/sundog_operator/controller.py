@@ -24,7 +24,7 @@ from sundog_operator.core.events import Event, transitions
 from sundog_operator.core.heads import heads_to_ask
 from sundog_operator.core.history import formed_by
 from sundog_operator.core.names import Manifest, ObjectKey, key_of
-from sundog_operator.core.observed import AdapterState, HeadUnreachable, Observed, RouterLoad, ServeState
+from sundog_operator.core.observed import AdapterState, HeadUnreachable, Observed, ServeState
 from sundog_operator.core.plan import make_plan
 from sundog_operator.core.resolve import Resolved, resolve
 from sundog_operator.core.status import status as status_of
@@ -45,7 +45,6 @@ log = structlog.get_logger()
 
 TRANSIENT_SECONDS: Final = 8.0
 """Longest wait after an error of the API server itself: it shall have been caught up with 10 s after its return."""
-DEMAND_SECONDS: Final = 1.0
 CALM_PASSES: Final = 20
 """Passes in a row that may write at once. More means that someone sets back what is written, and it gets slower."""
 LONGEST_CONTENTION_SECONDS: Final = 60.0
@@ -105,7 +104,6 @@ class Controller:
         self._observer = observer
         self._custom_metrics_trouble = custom_metrics_trouble
         self._memories: dict[ResourceKey, _Memory] = {}
-        self._asleep: set[ResourceKey] = set()
 
     async def reconcile(self, key: ResourceKey) -> float | None:
         """Look at one resource, and do what is to be done.
@@ -121,7 +119,7 @@ class Controller:
         if resource is None or "deletionTimestamp" in resource["metadata"]:
             # Owner references clean up; whatever was written now would have to be cleaned up as well.
             self._memories.pop(key, None)
-            self._asleep.discard(key)
+            self._meter.asleep.discard(key)
             self._observer.readiness(key, None)
             return None
         try:
@@ -143,22 +141,6 @@ class Controller:
             )
         return self._look_again(key, done)
 
-    async def watch_for_demand(self, on_news: Callable[[ResourceKey], None]) -> None:
-        """Ask the routers of what is at zero once a second, and tell who has a request: no watch tells it.
-
-        Never ends by itself.
-        """
-        while True:
-            await asyncio.gather(*(self._ask_for_demand(key, on_news) for key in list(self._asleep)))
-            await asyncio.sleep(DEMAND_SECONDS)
-
-    async def _ask_for_demand(self, key: ResourceKey, on_news: Callable[[ResourceKey], None]) -> None:
-        if self._store.resource(key) is None:
-            return
-        said = await self._meter.routers(self._store.pods(key))
-        if any(isinstance(each, RouterLoad) and each.ongoing for each in said.values()):
-            on_news(key)
-
     def _look_again(self, key: ResourceKey, done: _Done) -> float | None:
         memory = self._memories[key]
         if not done.writes and not done.status_written:
@@ -176,7 +158,7 @@ class Controller:
 
     async def _pass(self, key: ResourceKey, resource: Manifest) -> _Done:
         memory = self._remember(key, resource)
-        (self._asleep.add if wakes(resource) else self._asleep.discard)(key)
+        (self._meter.asleep.add if wakes(resource) else self._meter.asleep.discard)(key)
         observed = self._observe(key, resource)
         try:
             resolved = self._resolve(resource, observed)

@@ -20,6 +20,7 @@ from sundog_operator.core import names, tokens
 from sundog_operator.core.load import Load, Metric, ReplicaLoad, replicas_to_ask, routers_to_ask
 from sundog_operator.core.names import Manifest
 from sundog_operator.core.observed import AdapterState, RouterLoad
+from sundog_operator.core.zero import seconds_between_questions
 from sundog_operator.kube.store import ResourceKey, Store
 
 FRESH_SECONDS: Final = 1.0
@@ -72,6 +73,8 @@ class Meter:
         self._url_template = url_template
         self._observer = observer
         self._clock = clock
+        self.asleep: set[ResourceKey] = set()
+        """What is at zero and comes back with a request, as the last pass over each found it."""
         self._asked_routers: dict[ResourceKey, _Asked[RouterLoad]] = {}
         self._asked_replicas: dict[ResourceKey, _Asked[ReplicaLoad]] = {}
         self._places = asyncio.Semaphore(AT_ONCE)
@@ -125,6 +128,28 @@ class Meter:
         asked = list(pods)
         said = await self._get_all(asked, uid, names.ADAPTERS_ROUTE)
         return {_name(pod): _read(_adapters, pod, each) for pod, each in zip(asked, said, strict=True)}
+
+    async def watch_for_demand(self, on_news: Callable[[ResourceKey], None]) -> None:
+        """Ask the routers of what is asleep again and again, and tell who has a request: no watch tells it.
+
+        Never ends by itself. A router that does not answer keeps no other LLMDeployment waiting.
+        """
+        asking: set[ResourceKey] = set()
+
+        async def ask(key: ResourceKey) -> None:
+            try:
+                said = await self.routers(self._store.pods(key))
+            finally:
+                asking.discard(key)
+            if any(isinstance(each, RouterLoad) and each.ongoing for each in said.values()):
+                on_news(key)
+
+        async with asyncio.TaskGroup() as group:
+            while True:
+                for key in self.asleep - asking:
+                    asking.add(key)
+                    group.create_task(ask(key))
+                await asyncio.sleep(seconds_between_questions(len(self.asleep)))
 
     def _resource(self, key: ResourceKey) -> Manifest | None:
         resource = self._store.resource(key)

@@ -1,7 +1,12 @@
-"""``ray start`` for Sundog's nodes, in three things other than Ray's own; Ray is pinned exactly, tests look at each.
+"""``ray start`` for Sundog's nodes, in four things other than Ray's own; Ray is pinned exactly, tests look at each.
 
 It loads no command but its own. Ray's command line brings those for jobs, states and Serve with it: more than half of
 what is loaded before a node can begin, and a request that waits at zero waits for that, too.
+
+It begins without Ray's two agents, Python programs that are slower to load than all else. A raylet takes part in the
+cluster once it finds the agents' ports in the files in which they note them. Here these ports are told on the command
+line, so they are noted before, and the agents (metrics, runtime environments) start when the replica's process has
+loaded. Whoever calls an agent that does not listen yet tries again, as after its crash.
 
 A head runs nothing that Sundog does not use. Ray starts by default a Ray Client server (port 10001: code from outside),
 the job API, and dashboard modules for jobs, data, training, events and state, each a process of its own. Sundog needs
@@ -28,6 +33,13 @@ from typing import Any, Final
 
 from ray._private import ray_constants, services
 from ray._private.node import Node
+from ray._raylet import (  # type: ignore[attr-defined]  # it is compiled
+    DASHBOARD_AGENT_LISTEN_PORT_NAME,
+    METRICS_AGENT_PORT_NAME,
+    METRICS_EXPORT_PORT_NAME,
+    RUNTIME_ENV_AGENT_PORT_NAME,
+    persist_port,
+)
 
 from sundog_serving.contract import (
     HEALTH_ROUTE,
@@ -40,6 +52,8 @@ from sundog_serving.contract import (
 COMMANDS: Final = ("ray.dashboard.modules.job.cli", "ray.serve.scripts", "ray.util.state.state_cli")
 """Left out; Ray takes them for ones whose packages are not installed."""
 MODULES: Final = ("ServeHead",)
+AGENTS_BEHIND: Final = """sh -c 'sleep 3; exec nice -n 10 "$0" "$@"'"""
+"""How the agents start: after the replica's process has loaded, and then they take what it leaves of the processors."""
 IDLE_SECONDS: Final = 10.0
 """Without a request for so long: the routers have taken the replica out since."""
 _ANSWER_SECONDS: Final = 5.0
@@ -50,22 +64,48 @@ def main() -> None:
     sys.modules.update(dict.fromkeys(COMMANDS))  # type: ignore[arg-type]  # None: an import of it fails
     from ray.scripts import scripts  # noqa: PLC0415  only now
 
+    _begin_before_the_agents()
+    _change_commands()
     if "--head" in sys.argv:
-        _leave_out_what_is_not_used(scripts)
+        _leave_out_ray_client(scripts)
     else:
         _drain_for_requests_only()
     scripts.main()  # type: ignore[no-untyped-call]
 
 
-def _leave_out_what_is_not_used(scripts: ModuleType) -> None:
+def _begin_before_the_agents() -> None:
+    start_raylet = Node.start_raylet
+
+    def start_with_ports(node: Any, *args: Any, **kwargs: Any) -> None:
+        parameters = node._ray_params  # noqa: SLF001 there is no public one
+        ports = {
+            METRICS_AGENT_PORT_NAME: parameters.metrics_agent_port,
+            METRICS_EXPORT_PORT_NAME: parameters.metrics_export_port,
+            DASHBOARD_AGENT_LISTEN_PORT_NAME: parameters.dashboard_agent_listen_port,
+            RUNTIME_ENV_AGENT_PORT_NAME: parameters.runtime_env_agent_port,
+        }
+        for name, port in ports.items():
+            if port:  # otherwise the agent chooses one
+                persist_port(node._session_dir, node._node_id, name, port)  # noqa: SLF001 likewise
+        start_raylet(node, *args, **kwargs)
+
+    setattr(Node, "start_raylet", start_with_ports)  # noqa: B010
+
+
+def _change_commands() -> None:
     start_process = services.start_ray_process
 
-    def start_less(command: list[str], process_type: str, *args: Any, **kwargs: Any) -> Any:
+    def start_changed(command: list[str], process_type: str, *args: Any, **kwargs: Any) -> Any:
         if process_type == ray_constants.PROCESS_TYPE_DASHBOARD:
             command = [*command, f"--modules-to-load={','.join(MODULES)}"]
+        if process_type == ray_constants.PROCESS_TYPE_RAYLET:
+            command = [word.replace("_agent_command=", f"_agent_command={AGENTS_BEHIND} ", 1) for word in command]
         return start_process(command, process_type, *args, **kwargs)
 
-    services.start_ray_process = start_less
+    services.start_ray_process = start_changed
+
+
+def _leave_out_ray_client(scripts: ModuleType) -> None:
     # With this, `ray start` believes that the packages of Ray Client are missing and leaves it out.
     setattr(scripts, "get_ray_client_dependency_error", lambda: ImportError("Ray Client is switched off"))  # noqa: B010
 

@@ -100,8 +100,9 @@ class Site:
 
     def load(self, name: str) -> dict[str, float]:
         """What the operator says of the load of an LLMDeployment."""
-        operator = ("get", "pods", "--namespace=sundog-system", "--selector=app.kubernetes.io/name=sundog-operator")
-        address = self.cluster.kubectl(*operator, "--output=jsonpath={.items[0].status.podIP}")
+        operator = "/api/v1/namespaces/sundog-system/pods"
+        (pod, *_) = self._read(operator, labelSelector="app.kubernetes.io/name=sundog-operator")["items"]
+        address = pod["status"]["podIP"]
         with urllib.request.urlopen(f"http://{address}:8080/loads/{self.namespace}/{name}", timeout=30) as answer:
             return dict(json.load(answer))
 

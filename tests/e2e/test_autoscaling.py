@@ -171,6 +171,7 @@ async def test_at_zero_as_many_are_held_as_may_be_and_all_of_them_answered(site:
         autoscaling={"minReplicas": 0, "idleSeconds": 10, "maxReplicas": 2},
     )
     await site.until_reason("sleeper", "ScaledToZero")
+    await site.until("its last replica has ended", lambda: not site.pods("sleeper", "worker"))
     one = Arrival(0.0, prompt_tokens=1, output_tokens=2)
     async with Client(Target(site.url("sleeper"), "sleeper")) as client, asyncio.TaskGroup() as group:
         held = [group.create_task(client.send(one)) for _ in range(ZERO_HOLDS)]

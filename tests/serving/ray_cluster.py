@@ -64,7 +64,7 @@ class RayCluster:
     environ: dict[str, str]
     network: str = field(default_factory=lambda: f"127.{random.randint(1, 250)}.{random.randint(0, 250)}")
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    ports: list[int] = field(default_factory=lambda: _free_ports(16))
+    ports: list[int] = field(default_factory=lambda: _free_ports(20))
     client: aiohttp.ClientSession = field(default_factory=aiohttp.ClientSession)
 
     @classmethod
@@ -167,6 +167,8 @@ class RayCluster:
             "--dashboard-host=127.0.0.1",
             f"--dashboard-port={self.ports[1]}",
             f"--dashboard-agent-listen-port={self.ports[11]}",
+            f"--dashboard-agent-grpc-port={self.ports[16]}",
+            f"--runtime-env-agent-port={self.ports[17]}",
         )
         await self._started(log)
 
@@ -181,6 +183,8 @@ class RayCluster:
             '--resources={"sundog_replica": 1}',
             f"--node-ip-address={self.network}.3",
             f"--dashboard-agent-listen-port={self.ports[12]}",
+            f"--dashboard-agent-grpc-port={self.ports[18]}",
+            f"--runtime-env-agent-port={self.ports[19]}",
         )
         await self._started(log)
 

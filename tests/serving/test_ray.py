@@ -225,6 +225,26 @@ async def test_the_head_runs_nothing_that_sundog_does_not_use(cluster: RayCluste
             assert response.status == 404, route
 
 
+async def test_a_worker_begins_before_its_agents_have_loaded() -> None:
+    async with RayCluster.running() as cluster:
+        logs = cluster.folder / "ray" / "session_latest" / "logs"  # the head's and the worker's, these with a .1
+
+        def began(log: str, told: str) -> str | None:
+            text = (logs / log).read_text() if (logs / log).exists() else ""
+            found = re.search(rf"^\[?(\S+ [0-9:,]+)[ \t].*{told}", text, re.MULTILINE)
+            return found and found[1]
+
+        async def agents() -> list[str | None]:
+            return [
+                began("dashboard_agent.1.log", "agent grpc address"),
+                began("runtime_env_agent.1.log", "Listening to"),
+            ]
+
+        listening = await eventually(agents, all)
+        node = began("raylet.1.out", "Raylet of id")
+        assert node == min(node, *listening)
+
+
 async def test_a_node_loads_no_command_but_its_own() -> None:
     script = (
         "import sys\n"

@@ -15,6 +15,8 @@ from sundog_operator.core.view import View, condition, ready_since
 ROUTERS_LOOK_AGAIN_SECONDS = 1.0
 """Until the routers see the head, or a replica: no watch tells when they do."""
 LEAST_LOOK_AGAIN_SECONDS = 1.0
+QUESTIONS_PER_SECOND = 100
+"""Most LLMDeployments at zero that are asked in a second, as long as that asks each once a second."""
 
 
 def asks_routers(resolved: Resolved, observed: Observed) -> bool:
@@ -33,6 +35,14 @@ def wakes(resource: Manifest) -> bool:
         and spec.get("replicas") == 0
         and (spec.get("autoscaling") or {}).get("minReplicas") == 0
     )
+
+
+def seconds_between_questions(asleep: int) -> float:
+    """Seconds until the routers of so many LLMDeployments at zero are asked again whether there is a request.
+
+    Four times a second where few sleep, since whoever waits for a first token waits for this too; once where many do.
+    """
+    return min(1.0, max(0.25, asleep / QUESTIONS_PER_SECOND))
 
 
 def not_holding(observed: Observed) -> str | None:

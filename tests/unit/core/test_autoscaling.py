@@ -12,6 +12,7 @@ from sundog_operator.core.autoscaling import HPA, SCALED_OBJECT, sentence
 from sundog_operator.core.events import transitions
 from sundog_operator.core.names import Manifest, ObjectKey
 from sundog_operator.core.writes import Delete, Scale
+from sundog_operator.core.zero import seconds_between_questions
 from tests.unit.core.world import IDLE, World, kinds, resource
 
 OURS = ObjectKey(HPA, "qwen3")
@@ -369,6 +370,11 @@ def test_a_request_brings_a_replica_back() -> None:
     (scale,) = scales(world)
     assert (scale.replicas, scale.reason) == (1, "requests that are held: 4")
     assert not scale.irreversible
+
+
+@pytest.mark.parametrize(("asleep", "seconds"), [(0, 0.25), (1, 0.25), (25, 0.25), (50, 0.5), (100, 1), (1000, 1)])
+def test_what_sleeps_is_asked_four_times_a_second_and_once_where_much_does(asleep: int, seconds: float) -> None:
+    assert seconds_between_questions(asleep) == seconds
 
 
 def test_nothing_comes_back_where_zero_was_a_persons_wish() -> None:

@@ -43,7 +43,7 @@ class World:
     store: Store = field(default_factory=Store)
     port: int = 0
     answers: dict[str, Any] = field(default_factory=dict)
-    """By address: JSON, or a response."""
+    """By address: JSON, a response, or what keeps the asker waiting."""
     asked: list[tuple[str, str]] = field(default_factory=list)
     """Address, and the token that was shown."""
     hold: asyncio.Event = field(default_factory=asyncio.Event)
@@ -56,9 +56,9 @@ class World:
         metadata = {"name": KEY.name, "namespace": KEY.namespace, "uid": "u-1", "resourceVersion": "1"}
         self.store.put({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": {}})
 
-    def pod(self, name: str, component: str, address: str, answer: Any) -> Manifest:
+    def pod(self, name: str, component: str, address: str, answer: Any, *, of: ResourceKey = KEY) -> Manifest:
         self.answers[address] = answer
-        labels = {MANAGED_BY_LABEL: MANAGED_BY, NAME_LABEL: KEY.name, COMPONENT_LABEL: component}
+        labels = {MANAGED_BY_LABEL: MANAGED_BY, NAME_LABEL: of.name, COMPONENT_LABEL: component}
         manifest: Manifest = {
             "apiVersion": "v1",
             "kind": "Pod",
@@ -88,8 +88,10 @@ class World:
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         await self.hold.wait()
-        self.under_way -= 1
         answer = self.answers[address]
+        if isinstance(answer, asyncio.Event):
+            await answer.wait()
+        self.under_way -= 1
         return answer if isinstance(answer, web.Response) else web.json_response(answer)
 
 
@@ -222,6 +224,26 @@ async def test_of_a_hundred_pods_sixty_four_are_asked_at_once_and_then_the_other
     assert [said for said in (*told.routers.values(), *told.replicas.values()) if isinstance(said, str)] == []
     assert sorted(address for address, _ in world.asked) == sorted(world.answers)
     assert world.most_under_way == 64
+
+
+async def test_a_router_that_does_not_answer_keeps_no_other_at_zero(
+    world: World, meter: Meter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meter_module, "ANSWER_SECONDS", 60.0)
+    mute, other = ResourceKey("prod", "mute"), KEY
+    world.pod("m1", ROUTER, "10.0.0.1", asyncio.Event(), of=mute)
+    world.pod("r1", ROUTER, "10.0.0.2", {**ROUTER_SAYS, "ongoing": 0})
+    meter.asleep |= {mute, other}
+    news: list[ResourceKey] = []
+    watching = asyncio.create_task(meter.watch_for_demand(news.append))
+    await until(lambda: {address for address, _ in world.asked} == {"10.0.0.1", "10.0.0.2"}, "both are asked")
+    assert not news
+    world.answers["10.0.0.2"] = ROUTER_SAYS  # a request came
+    await until(lambda: news, "it is told")
+    assert set(news) == {other}
+    assert [address for address, _ in world.asked].count("10.0.0.1") == 1
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
 
 
 async def test_a_pod_that_nobody_listens_on_is_named(world: World) -> None:

@@ -49,6 +49,11 @@ def ray_environment(resolved: Resolved, component: str) -> list[dict[str, Any]]:
         # A worker waits for a head whose pod is still to come instead of ending and being backed off.
         "RAY_NUM_REDIS_GET_RETRIES": "600",
         "RAY_metrics_report_interval_ms": "1000",
+        # A raylet that is quicker than its own object store tries again after a whole second by default, ten times.
+        "RAY_raylet_client_connect_timeout_milliseconds": "50",
+        "RAY_raylet_client_num_connect_attempts": "200",
+        # By Ray's default (15) a replica is the last to get a processor of its own pod.
+        "RAY_worker_niceness": "0",
         # vLLM's logging configuration closes Serve's log handler; a head that comes back then stops every replica.
         "VLLM_CONFIGURE_LOGGING": "0",
         "VLLM_NO_USAGE_STATS": "1",

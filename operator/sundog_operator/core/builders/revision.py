@@ -23,6 +23,9 @@ RAY_START = ["tini", "--", "python3", "-m", "sundog_serving.ray_node", "start"]
 # Prompts and tokens never pass through the object store; 78 MiB is the least that Ray accepts.
 _COMMON_ARGUMENTS = [
     f"--metrics-export-port={names.RAY_METRICS_PORT}",
+    # With ports that are known the node need not wait until its agents have loaded: sundog_serving.ray_node.
+    f"--dashboard-agent-grpc-port={names.RAY_DASHBOARD_AGENT_PORT}",
+    f"--runtime-env-agent-port={names.RAY_RUNTIME_ENV_AGENT_PORT}",
     "--object-store-memory=100000000",
     "--include-log-monitor=false",  # it would copy the workers' output to a driver, which there is none of
     # Ray's own workers choose their ports; they must not choose the replica's.
