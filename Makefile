@@ -48,7 +48,7 @@ FAST := tests/unit tests/golden tests/faults tests/demo_tests tests/docs_tests
 
 .PHONY: unit
 unit: environment  ## unit and golden tests
-	@$(PYTEST) -q -m "not ($(MARKED))" $(FAST)
+	@$(PYTEST) -q --numprocesses=2 -m "not ($(MARKED))" $(FAST)
 
 .PHONY: test-local
 test-local: packages browser  ## tests of single programs: a real HAProxy, the builds, the cluster's parts

@@ -72,6 +72,7 @@ def as_nobody(*arguments: str, cache: Path) -> str:
             "XDG_CACHE_HOME": str(cache),
             "PYTHONPATH": str(Path(rich.__file__).parents[1]),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "KUBERNETES_VERSION": KUBERNETES_VERSION,
         },
         user=NOBODY,
         group=NOBODY,

@@ -97,10 +97,11 @@ class World:
             scaled_to=self.scaled_to,
             unix_seconds=self.now,
         )
-        asked = heads_to_ask(self.resolved, seen)
+        resolved = self.resolved
+        asked = heads_to_ask(resolved, seen)
         heads = {revision: self._ask(revision) for revision in asked}
-        seen = replace(seen, heads=heads, routers=self._ask_routers() if asks_routers(self.resolved, seen) else None)
-        replicas = replicas_to_ask(self.resolved, seen, {})
+        seen = replace(seen, heads=heads, routers=self._ask_routers() if asks_routers(resolved, seen) else None)
+        replicas = replicas_to_ask(resolved, seen, {})
         return replace(seen, adapters={pod["metadata"]["name"]: self._ask_for_adapters(pod) for pod in replicas})
 
     def _ask_for_adapters(self, pod: Manifest) -> tuple[AdapterState, ...]:
