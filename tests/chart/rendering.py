@@ -23,7 +23,7 @@ NAMESPACE = "sundog-system"
 CASES = {
     "default": ("--set=crds.enabled=false",),
     "watch-namespaces": ("--set=crds.enabled=false", "--set=watchNamespaces={team-a,team-b}"),
-    "one-replica": ("--set=crds.enabled=false", "--set=replicas=1"),
+    "two-replicas": ("--set=crds.enabled=false", "--set=replicas=2"),
 }
 
 

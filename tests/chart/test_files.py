@@ -80,8 +80,7 @@ def test_a_kustomize_base_that_was_edited_is_stale(
 def test_the_readme_has_a_row_with_the_default_of_every_value() -> None:
     rows = table().splitlines()
     assert (
-        "| `replicas` | `2` | One works, the others stand by and take over when it is gone; all answer autoscalers. |"
-        in rows
+        "| `replicas` | `1` | More than one is a stand-by: one works, and another takes over when it is gone. |" in rows
     )
     assert "| `networkPolicy.apiServerPorts` | `[443, 6443]` |" in table()
 

@@ -211,7 +211,7 @@ async def test_without_metrics_the_count_is_held_and_goes_on_by_itself(site: Sit
             await site.until("the autoscaler says that it gets no metric", is_blind)
             assert site.get("llmdeployment", "blind")["spec"]["replicas"] == 2
         finally:
-            site.cluster.kubectl(*operator, "--replicas=2")
+            site.cluster.kubectl(*operator, "--replicas=1")
         await until_active(site, "blind", "Scaling")
     assert not outcome.faults
     await site.until_ready("blind", replicas=1)

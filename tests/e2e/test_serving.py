@@ -80,7 +80,7 @@ async def test_operator_away_for_two_minutes_and_a_router_pod_deleted_lose_nothi
             site.delete_pod(site.pods("alone", "router")[0])
             await asyncio.sleep(100)
         finally:
-            site.cluster.kubectl(*operator, "--replicas=2")
+            site.cluster.kubectl(*operator, "--replicas=1")
         await site.until("two routers", lambda: len(site.pods("alone", "router")) == 2)
     print(f"\noperator away, router deleted: streams {long}; requests {short}")
     assert not long.faults
