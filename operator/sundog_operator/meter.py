@@ -144,12 +144,15 @@ class Meter:
             if any(isinstance(each, RouterLoad) and each.ongoing for each in said.values()):
                 on_news(key)
 
-        async with asyncio.TaskGroup() as group:
-            while True:
-                for key in self.asleep - asking:
-                    asking.add(key)
-                    group.create_task(ask(key))
-                await asyncio.sleep(seconds_between_questions(len(self.asleep)))
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    for key in self.asleep - asking:
+                        asking.add(key)
+                        group.create_task(ask(key))
+                    await asyncio.sleep(seconds_between_questions(len(self.asleep)))
+        finally:
+            self.asleep.clear()  # while another process leads, no pass here tells what is deleted
 
     def _resource(self, key: ResourceKey) -> Manifest | None:
         resource = self._store.resource(key)

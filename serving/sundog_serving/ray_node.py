@@ -5,8 +5,9 @@ what is loaded before a node can begin, and a request that waits at zero waits f
 
 It begins without Ray's two agents, Python programs that are slower to load than all else. A raylet takes part in the
 cluster once it finds the agents' ports in the files in which they note them. Here these ports are told on the command
-line, so they are noted before, and the agents (metrics, runtime environments) start when the replica's process has
-loaded. Whoever calls an agent that does not listen yet tries again, as after its crash.
+line, so they are noted before, and the agents (metrics, runtime environments) start three seconds later: by then the
+replica's process has loaded, which they would have shared the processors with. Whoever calls an agent that does not
+listen yet tries again, as after its crash.
 
 A head runs nothing that Sundog does not use. Ray starts by default a Ray Client server (port 10001: code from outside),
 the job API, and dashboard modules for jobs, data, training, events and state, each a process of its own. Sundog needs
@@ -53,7 +54,7 @@ COMMANDS: Final = ("ray.dashboard.modules.job.cli", "ray.serve.scripts", "ray.ut
 """Left out; Ray takes them for ones whose packages are not installed."""
 MODULES: Final = ("ServeHead",)
 AGENTS_BEHIND: Final = """sh -c 'sleep 3; exec nice -n 10 "$0" "$@"'"""
-"""How the agents start: after the replica's process has loaded, and then they take what it leaves of the processors."""
+"""How the agents start: late, and then they take what the replica leaves of the processors."""
 IDLE_SECONDS: Final = 10.0
 """Without a request for so long: the routers have taken the replica out since."""
 _ANSWER_SECONDS: Final = 5.0

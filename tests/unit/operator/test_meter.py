@@ -244,6 +244,7 @@ async def test_a_router_that_does_not_answer_keeps_no_other_at_zero(
     assert [address for address, _ in world.asked].count("10.0.0.1") == 1
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
+    assert not meter.asleep
 
 
 async def test_a_pod_that_nobody_listens_on_is_named(world: World) -> None:
